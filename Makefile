@@ -1,0 +1,66 @@
+# Two environments, both with crcache installed from this directory so that edits take effect at once:
+# .venv has the newest of everything crcache needs, and the development tools; .venv-oldest has Debian 12's versions.
+# PYTHON=... chooses the interpreter that they are made with, ARGS="..." goes to what is run.
+
+# Any other editable mode hides the plugin from twistd; setuptools warns that this one may go, so it is pinned.
+EDITABLE := --no-build-isolation --config-settings editable_mode=compat --editable .
+PIP_INSTALL := -W ignore -m pip install --quiet --disable-pip-version-check
+REAL := tests/real/packages.txt
+
+# Everything but the tests against real components. One of them: make test TESTS=tests.test_imports
+TESTS := $(sort $(filter-out tests.real,$(subst /,.,$(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py)) \
+	$(patsubst %.py,%,$(wildcard tests/test_*.py)))))
+
+.PHONY: help venv run test test-oldest check format test-real bench dist clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
+
+venv: .venv/made ## .venv, with crcache and its development tools
+
+run: .venv/made ## the daemon, with ARGS="..." for its flags
+	@exec .venv/bin/twistd -n --pidfile= crcache $(ARGS)
+
+test: .venv/made ## the fast tests, on the newest versions of what crcache needs
+	.venv/bin/trial $(ARGS) $(TESTS)
+
+test-oldest: .venv-oldest/made ## the same, on Debian 12's versions
+	.venv-oldest/bin/trial $(ARGS) $(TESTS)
+
+check: .venv/made ## format, lint, types, and who may import whom
+	.venv/bin/ruff format --check --quiet .
+	.venv/bin/ruff check --quiet .
+	.venv/bin/mypy
+	.venv/bin/trial --reporter=text tests.test_imports
+
+format: .venv/made ## put the code into shape
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+test-real: .venv/made ## against real registries and clients; as root, missing Debian packages are installed
+	tools/install-packages.sh $(REAL)
+	.venv/bin/trial $(ARGS) tests.real
+
+bench: .venv/made ## side by side with nginx and docker-registry
+	tools/install-packages.sh $(REAL)
+	.venv/bin/python -m benchmarks $(ARGS)
+
+dist: .venv/made ## wheel and sdist, in dist/
+	.venv/bin/python -m build --no-isolation
+
+clean: ## remove all that was made, the environments too
+	rm -rf .venv .venv-oldest build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache
+	rm -f twisted/plugins/dropin.cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/made: setup.py requirements/build.txt requirements/dev.txt tools/make-venv.sh
+	tools/make-venv.sh .venv requirements/build.txt
+	.venv/bin/python $(PIP_INSTALL) --requirement requirements/dev.txt $(EDITABLE)
+	touch $@
+
+.venv-oldest/made: setup.py requirements/oldest-build.txt requirements/oldest.txt tools/make-venv.sh
+	tools/make-venv.sh .venv-oldest requirements/oldest-build.txt
+	.venv-oldest/bin/python $(PIP_INSTALL) --no-build-isolation --requirement requirements/oldest.txt
+	.venv-oldest/bin/python $(PIP_INSTALL) --no-deps $(EDITABLE)
+	.venv-oldest/bin/python -m pip check --disable-pip-version-check
+	touch $@

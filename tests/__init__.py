@@ -1,0 +1,1 @@
+"""crcache's tests: run them with `make test`."""
