@@ -1,0 +1,91 @@
+"""What the cache answers to an ask, as values that the web renders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from crcache.grammar.digest import Digest
+from crcache.interfaces import IAnswer, IBody
+
+
+class CacheStatus(Enum):
+    """How an answer came about. The value is what follows C{crcache; } in `Cache-Status` (RFC 9211)."""
+
+    HIT = "hit"
+    MISS = "fwd=miss"
+    STORED = "fwd=miss; stored"
+    COLLAPSED = "fwd=miss; collapsed"
+    STALE = "fwd=stale"
+    STALE_IF_ERROR = "hit; detail=stale-if-error"
+    BYPASS = "fwd=bypass"
+
+    @property
+    def label(self) -> str:
+        """The metrics' and the log's short name: hit, miss, collapsed, stale or bypass."""
+        return _LABELS[self]
+
+
+_LABELS = {
+    CacheStatus.HIT: "hit",
+    CacheStatus.MISS: "miss",
+    CacheStatus.STORED: "miss",
+    CacheStatus.COLLAPSED: "collapsed",
+    CacheStatus.STALE: "stale",
+    CacheStatus.STALE_IF_ERROR: "hit",
+    CacheStatus.BYPASS: "bypass",
+}
+
+
+@dataclass(frozen=True)
+class Pong:
+    """This is a registry."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest.
+
+    @ivar body: its bytes, verified; C{None} if only HEAD was asked.
+    @ivar size: in bytes, always known.
+    @ivar age: seconds since the origin vouched for it, on hits; else C{None}.
+    """
+
+    digest: Digest
+    media_type: str
+    size: int
+    body: bytes | None
+    cache: CacheStatus
+    age: float | None = None
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A blob that is sent from a file, perhaps a growing one.
+
+    @ivar body: where to send from; C{None} if only HEAD was asked.
+    @ivar size: in bytes; C{None} if nobody knows yet.
+    @ivar following: whether it is another client's fill that is joined.
+    """
+
+    digest: Digest
+    size: int | None
+    body: IBody | None
+    cache: CacheStatus
+    age: float | None = None
+    following: bool = False
+
+
+@dataclass(frozen=True)
+class Relayed:
+    """An origin's 2xx that goes through without being stored.
+
+    @ivar digest: what the whole body must hash to; C{None} when it has no digest (lists) or is a part only.
+    """
+
+    answer: IAnswer
+    digest: Digest | None
+    cache: CacheStatus = CacheStatus.BYPASS
+
+
+Outcome = Pong | Manifest | Blob | Relayed

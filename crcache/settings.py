@@ -1,0 +1,110 @@
+"""What an administrator can set, as frozen plain values; L{crcache.config} makes them from flags and YAML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crcache.grammar.reference import DOCKER_IO, Registry, Repository
+from crcache.secret import Secret
+
+#: Where a registry is, if its name does not say: Docker Hub's API is not at docker.io.
+WELL_KNOWN_URLS: Mapping[Registry, tuple[str, ...]] = {DOCKER_IO: ("https://registry-1.docker.io",)}
+
+
+def default_urls(registry: Registry) -> tuple[str, ...]:
+    """Where a registry is if the file does not say: by HTTPS at its own name."""
+    return WELL_KNOWN_URLS.get(registry, (f"https://{registry}",))
+
+
+@dataclass(frozen=True)
+class Times:
+    """How long a tag lives, in seconds (C{cache.*} in the file, and per registry)."""
+
+    tag_ttl: float = 60.0
+    stale_if_error: float = 7 * 86400.0
+    negative_ttl: float = 10.0
+
+
+@dataclass(frozen=True)
+class UpstreamSettings:
+    """How origins are spoken to. Times in seconds; C{proxy} is C{None} when the environment decides."""
+
+    connect_timeout: float = 5.0
+    first_byte_timeout: float = 20.0
+    stall_timeout: float = 20.0
+    retries: int = 5
+    max_connections: int = 64
+    proxy: str | None = None
+
+
+@dataclass(frozen=True)
+class RegistrySettings:
+    """One registry: where it is, whom to trust there, how long its tags live.
+
+    @ivar urls: base URLs without a trailing slash, tried in order.
+    """
+
+    registry: Registry
+    urls: tuple[str, ...]
+    ca: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    insecure_skip_verify: bool = False
+    times: Times = Times()
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What opens a registry: a user's name and password, or an identity token in place of the password."""
+
+    username: str
+    password: Secret
+    identity_token: bool = False
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The administrator's credentials, by registry and path prefix (C{()} is the whole registry)."""
+
+    entries: Mapping[tuple[Registry, tuple[str, ...]], Credential] = field(default_factory=dict)
+
+    def lookup(self, registry: Registry, repository: Repository | None) -> Credential | None:
+        """The credential whose prefix is the longest that the repository's path begins with, or C{None}."""
+        parts = () if repository is None else tuple(str(repository).split("/"))
+        for length in range(len(parts), -1, -1):
+            found = self.entries.get((registry, parts[:length]))
+            if found is not None:
+                return found
+        return None
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration of one daemon.
+
+    @ivar listen: Twisted endpoint strings of the C{/v2/} listeners.
+    @ivar admin: endpoint string of the admin listener, or C{None} for none.
+    @ivar ignore: tags in which it finds a match (C{re.search}) are never cached.
+    @ivar registries: the registries that are named in the file.
+    """
+
+    cache_directory: Path
+    listen: tuple[str, ...] = ("tcp:3000",)
+    admin: str | None = "tcp:3001:interface=127.0.0.1"
+    cache_manifests: bool = True
+    ignore: re.Pattern[str] = re.compile("latest")
+    times: Times = Times()
+    upstream: UpstreamSettings = UpstreamSettings()
+    default_registry: Registry = DOCKER_IO
+    registries: Mapping[Registry, RegistrySettings] = field(default_factory=dict)
+    credentials: Credentials = Credentials()
+
+    def registry(self, registry: Registry) -> RegistrySettings:
+        """The settings of any registry: as named in the file, else the defaults (https at its own name)."""
+        found = self.registries.get(registry)
+        if found is not None:
+            return found
+        return RegistrySettings(registry, default_urls(registry), times=self.times)
