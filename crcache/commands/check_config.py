@@ -1,0 +1,120 @@
+"""C{crcache check-config}: what is in force, or what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from crcache import config
+from crcache.settings import Config, RegistrySettings, Times
+from crcache.units import format_duration
+
+NAME = "check-config"
+HELP = "show the configuration that is in force, or the mistake in it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags, named as those of C{twistd crcache}."""
+    parser.description = (
+        "Read the configuration as the daemon would and print what is in force, defaults included and passwords"
+        " excepted. A mistake is one line on stderr that names the file and the key."
+    )
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help=f"the configuration file (default: {config.DEFAULT_FILE}, if it is there)",
+    )
+    parser.add_argument(
+        "-f", "--creds-file", metavar="FILE", type=Path, help="credentials: YAML, or docker's config.json"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of YAML")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print it.
+
+    @raise ConfigError: with the line to print instead.
+    """
+    from twisted.internet import reactor
+
+    loaded = config.load(
+        arguments.config,
+        config.Overrides(credentials_file=arguments.creds_file),
+        os.environ,
+        reactor=reactor,
+        inherited=False,
+    )
+    if arguments.json:
+        report = {
+            "file": str(loaded.file) if loaded.file else None,
+            "warnings": list(loaded.warnings),
+            "config": describe(loaded.config),
+            "credentials": describe_credentials(loaded.config),
+        }
+        print(json.dumps(report, indent=2))
+        return 0
+    print(f"# from {loaded.file}" if loaded.file else f"# defaults alone: there is no {config.DEFAULT_FILE}")
+    for warning in loaded.warnings:
+        print(f"# warning: {warning}")
+    print(yaml.safe_dump(describe(loaded.config), sort_keys=False, allow_unicode=True, width=1000), end="")
+    for scope, username in describe_credentials(loaded.config).items():
+        print(f"# credentials for {scope}: {username or 'a token'}")
+    return 0
+
+
+def describe(settings: Config) -> dict[str, object]:
+    """The configuration as a file would say it, with nothing left to defaults and without credentials."""
+    upstream = settings.upstream
+    return {
+        "listen": list(settings.listen),
+        "admin": settings.admin or "off",
+        "cache": {
+            "directory": str(settings.cache_directory),
+            "manifests": settings.cache_manifests,
+            "ignore": settings.ignore.pattern,
+            **_times(settings.times),
+        },
+        "upstream": {
+            "connect-timeout": format_duration(upstream.connect_timeout),
+            "first-byte-timeout": format_duration(upstream.first_byte_timeout),
+            "stall-timeout": format_duration(upstream.stall_timeout),
+            "retries": upstream.retries,
+            "max-connections": upstream.max_connections,
+            **({"proxy": upstream.proxy} if upstream.proxy else {}),
+        },
+        "reach": {"default-registry": str(settings.default_registry)},
+        "registries": {str(name): _registry(each) for name, each in settings.registries.items()},
+    }
+
+
+def describe_credentials(settings: Config) -> Mapping[str, str]:
+    """The user name for each registry, or registry and path, that credentials are known for; no password."""
+    return {
+        "/".join((str(registry), *prefix)): credential.username
+        for (registry, prefix), credential in settings.credentials.entries.items()
+    }
+
+
+def _times(times: Times) -> dict[str, str]:
+    return {
+        "tag-ttl": format_duration(times.tag_ttl),
+        "stale-if-error": format_duration(times.stale_if_error),
+        "negative-ttl": format_duration(times.negative_ttl),
+    }
+
+
+def _registry(settings: RegistrySettings) -> dict[str, object]:
+    described: dict[str, object] = {"url": list(settings.urls)}
+    for key, path in (("ca", settings.ca), ("client-cert", settings.client_cert), ("client-key", settings.client_key)):
+        if path is not None:
+            described[key] = str(path)
+    if settings.insecure_skip_verify:
+        described["insecure-skip-verify"] = True
+    return {**described, **_times(settings.times)}

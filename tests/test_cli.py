@@ -1,0 +1,141 @@
+"""L{crcache.cli} and L{crcache.commands}."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from crcache import __version__
+from crcache.cli import COMMANDS, main
+from crcache.config import Overrides, load
+from tests.config_case import FULL, ConfigCase
+
+
+class CommandCase(ConfigCase):
+    def save(self, text: str, mode: int = 0o600, name: str = "crcache.yaml") -> str:
+        return str(self.write(text, mode, name))
+
+    def run_main(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit status, stdout, stderr."""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            status = main(arguments)
+        return status, out.getvalue(), err.getvalue()
+
+
+class MainTests(CommandCase):
+    def test_nothing(self) -> None:
+        """Alone it prints its help, and is misused."""
+        status, out, err = self.run_main()
+        self.assertEqual((status, out), (2, ""))
+        for command in COMMANDS:
+            self.assertIn(command.NAME, err)
+        self.assertIn("twistd -n crcache", err)
+
+    def test_help(self) -> None:
+        """C{--help} is no misuse, of the whole and of each command."""
+        self.assertEqual(self.run_main("--help")[::2], (0, ""))
+        for command in COMMANDS:
+            status, out, err = self.run_main(command.NAME, "--help")
+            self.assertEqual((status, err), (0, ""))
+            self.assertIn(f"usage: crcache {command.NAME}", out)
+
+    def test_version(self) -> None:
+        """C{--version} is crcache's."""
+        self.assertEqual(self.run_main("--version"), (0, f"crcache {__version__}\n", ""))
+
+    def test_misuse(self) -> None:
+        """What it does not know is status 2 and on stderr."""
+        for arguments in [("bogus",), ("--bogus",), ("check-config", "--bogus"), ("check-config", "x")]:
+            status, out, err = self.run_main(*arguments)
+            self.assertEqual((status, out), (2, ""))
+            self.assertIn(arguments[-1], err)
+
+
+class CheckConfigTests(CommandCase):
+    def test_what_is_in_force(self) -> None:
+        """What is printed is a configuration file that means the same, without its credentials."""
+        original = self.save(FULL)
+        status, out, err = self.run_main("check-config", "-c", original)
+        self.assertEqual((status, err), (0, ""))
+        self.assertIn(f"# from {original}\n", out)
+        printed = self.save(out, name="printed.yaml")
+        expected = load(Path(original), Overrides(), {}, reactor=object()).config
+        found = load(Path(printed), Overrides(), {}, reactor=object()).config
+        for field in expected.__dataclass_fields__:
+            if field != "credentials":
+                self.assertEqual(getattr(found, field), getattr(expected, field), field)
+
+    def test_awkward_values(self) -> None:
+        """Values that YAML would take for something else survive being printed."""
+        original = self.save("admin: off\ncache: {ignore: 'no', tag-ttl: 0, directory: '/srv/a: b # c'}\n")
+        printed = self.save(self.run_main("check-config", "-c", original)[1], name="printed.yaml")
+        first, second = (load(Path(path), Overrides(), {}, reactor=object()).config for path in (original, printed))
+        self.assertEqual(first, second)
+
+    def test_credentials(self) -> None:
+        """User names are shown, passwords never."""
+        original = self.save("registries:\n  docker.io: {username: puller, password: s3cret1}\n")
+        credentials = self.save(
+            json.dumps({"auths": {"ghcr.io": {"identitytoken": "s3cret2"}, "quay.io": {"auth": "dTpzM2NyZXQz"}}}),
+            name="config.json",
+        )
+        for flags in [(), ("--json",)]:
+            status, out, err = self.run_main("check-config", "-c", original, "-f", credentials, *flags)
+            self.assertEqual((status, err), (0, ""))
+            for shown in ["docker.io", "puller", "ghcr.io", "quay.io"]:
+                self.assertIn(shown, out)
+            for hidden in ["s3cret", "dTpzM2"]:
+                self.assertNotIn(hidden, out)
+
+    def test_json(self) -> None:
+        """C{--json} is one JSON object with the same in it."""
+        path = self.save(FULL, 0o644)
+        status, out, err = self.run_main("check-config", "--json", "--config", path)
+        report = json.loads(out)
+        self.assertEqual((status, err, report["file"]), (0, "", path))
+        self.assertEqual(report["config"]["cache"]["directory"], "/srv/cache")
+        self.assertEqual(report["config"]["upstream"]["stall-timeout"], "500ms")
+        self.assertEqual(report["config"]["registries"]["harbor.example.com"]["tag-ttl"], "5m")
+        self.assertEqual(report["credentials"], {"docker.io": "puller"})
+        self.assertIn(path, report["warnings"][0])
+
+    def test_warning(self) -> None:
+        """Passwords that everybody can read are warned of, and no mistake."""
+        path = self.save("registries: {x.io: {username: u, password: p}}", 0o644)
+        status, out, _ = self.run_main("check-config", "-c", path)
+        self.assertEqual(status, 0)
+        self.assertIn(f"# warning: {path}: ", out)
+
+    def test_sockets_of_systemd(self) -> None:
+        """A file that listens on systemd's sockets can be checked where these are not."""
+        path = self.save("listen: systemd:domain=INET:index=0")
+        self.assertEqual(self.run_main("check-config", "-c", path)[0], 0)
+
+    def test_mistake(self) -> None:
+        """A mistake is the one line on stderr, and status 1."""
+        path = self.save("\ncache:\n  max-size: 80%\n")
+        for flags in [(), ("--json",)]:
+            status, out, err = self.run_main("check-config", "-c", path, *flags)
+            self.assertEqual((status, out, err.count("\n")), (1, "", 1))
+            self.assertTrue(err.startswith(f"crcache: {path}:3: cache: unknown key 'max-size'"), err)
+
+    def test_end_to_end(self) -> None:
+        """The same from a shell: nothing else is printed."""
+        for text, status in [("cache: {tag-ttl: 60}", 1), ("cache: {tag-ttl: 60s}", 0)]:
+            path = self.save(text)
+            done = subprocess.run(  # noqa: PLW1510
+                [sys.executable, "-W", "ignore", "-m", "crcache.cli", "check-config", "-c", path],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+            self.assertEqual(done.returncode, status, done.stderr)
+            self.assertEqual(len(done.stderr.splitlines()), status)
+            self.assertEqual("tag-ttl: 1m\n" in done.stdout, status == 0)

@@ -1,0 +1,95 @@
+"""Every mistake in the file is one line of L{crcache.config} or L{crcache.config_registries} that names its key."""
+
+from __future__ import annotations
+
+from tests.config_case import ConfigCase
+
+
+class MistakeTests(ConfigCase):
+    def test_values(self) -> None:
+        """Each mistake is one line that names line and key and shows nothing secret."""
+        for text, expected in [
+            ("listen: 3000", "1: listen: '3000' is not an endpoint; tcp:3000 is"),
+            ("listen: [tcp:1,\n foo:2]", "2: listen: 'foo:2' is not an endpoint such as tcp:3000"),
+            ("listen: []", "1: listen: is an empty list"),
+            ("listen:", "1: listen: has no value"),
+            ("admin: on", "1: admin: 'on' is not an endpoint"),
+            ("cache: {directory: ''}", "1: cache.directory: is empty"),
+            ("cache:\n  manifests: maybe", "2: cache.manifests: must be yes or no, not 'maybe'"),
+            ("cache:\n  ignore: (", "2: cache.ignore: '(' is not a regular expression"),
+            ("cache:\n  tag-ttl: 60", "2: cache.tag-ttl: 60 needs a unit, as in 60s"),
+            ("cache:\n  tag-ttl: -5s", "2: cache.tag-ttl: '-5s' is not a duration"),
+            ("cache:\n  tag-ttl:", "2: cache.tag-ttl: has no value"),
+            ("cache: 5", "1: cache: must be a mapping"),
+            ("upstream: {stall-timeout: 0}", "1: upstream.stall-timeout: must be longer than 0s"),
+            ("upstream: {connect-timeout: 0s}", "1: upstream.connect-timeout: must be longer than 0s"),
+            ("upstream: {first-byte-timeout: 5}", "1: upstream.first-byte-timeout: 5 needs a unit"),
+            ("upstream: {retries: -1}", "1: upstream.retries: must be a whole number, 0 or more"),
+            ("upstream: {retries: yes}", "1: upstream.retries: must be a whole number"),
+            ("upstream: {max-connections: 0}", "1: upstream.max-connections: must be a whole number, 1 or more"),
+            ("upstream: {proxy: 'http://u:s3cret@proxy'}", "1: upstream.proxy: must not carry a user name"),
+            ("upstream: {proxy: proxy:3128}", "1: upstream.proxy: must begin with http://"),
+            ("reach: {default-registry: 'https://x'}", "1: reach.default-registry: must be a registry's name alone"),
+            ("- listen", "1: must be a mapping with keys"),
+        ]:
+            message = self.refused(text)
+            self.assertTrue(message.startswith(expected), (text, message))
+
+    def test_registries(self) -> None:
+        """The same below C{registries}, where the passwords are."""
+        for text, expected in [
+            ("ghcr.io/team: {}", "ghcr.io/team: must be a registry's name alone"),
+            ("https://ghcr.io: {}", "https://ghcr.io: must be a registry's name alone"),
+            ("Not_A_Host: {}", "Not_A_Host: 'Not_A_Host' is not a registry such as"),
+            ("x.io: s3cret", "x.io: must be a mapping"),
+            ("x.io: {username: u}", "x.io: has no password"),
+            ("x.io: {password: s3cret}", "x.io: has no username"),
+            ("x.io: {username: , password: s3cret}", "x.io.username: has no value"),
+            ("x.io: {username: u, password: [s3cret]}", "x.io.password: must be a single value"),
+            ("x.io: {username: 'u:v', password: s3cret}", "x.io: the username must not"),
+            ("x.io: {url: 'https://u:s3cret@x.io'}", "x.io.url: must not carry"),
+            ("x.io: {url: 'https://x.io/?s3cret'}", "x.io.url: must not have a ?"),
+            ("x.io: {url: []}", "x.io.url: is an empty list"),
+            ("x.io: {url: [ftp://x.io]}", "x.io.url: must begin with http:// or https://"),
+            ("x.io: {ca: nope.pem}", "x.io.ca: "),
+            ("x.io: {ca: tls/client.key}", "x.io.ca: "),
+            ("x.io: {client-cert: tls/client.pem}", "x.io.client-cert: needs client-key too"),
+            ("x.io: {client-key: tls/client.key}", "x.io.client-key: needs client-cert too"),
+            ("x.io: {client-cert: tls/client.pem, client-key: tls/ca.pem}", "x.io.client-key: "),
+            ("x.io: {ca: tls/ca.pem, insecure-skip-verify: yes}", "x.io.insecure-skip-verify: checks no certificate"),
+            ("x.io: {insecure-skip-verify: perhaps}", "x.io.insecure-skip-verify: must be yes or no"),
+            ("x.io: {tag-ttl: 60}", "x.io.tag-ttl: 60 needs a unit"),
+        ]:
+            message = self.refused(f"registries:\n  {text}\n")
+            self.assertTrue(message.startswith(f"2: registries.{expected}"), (text, message))
+
+    def test_insecure_off_with_ca(self) -> None:
+        """C{ca} beside an C{insecure-skip-verify} that is off is no contradiction."""
+        self.config("registries:\n  x.io: {ca: tls/ca.pem, insecure-skip-verify: no}")
+
+    def test_one_registry_by_two_names(self) -> None:
+        """Two of Docker Hub's names in one file are refused, naming both."""
+        message = self.refused("registries:\n  docker.io: {}\n  index.docker.io: {}\n")
+        self.assertTrue(message.startswith("3: registries.index.docker.io: is the same registry as docker.io"), message)
+
+    def test_unknown_keys(self) -> None:
+        """A key that nothing would honour is refused, wherever it stands."""
+        for text, key in [
+            ("parents: [http://x]", "parents"),
+            ("trusted-hosts: []", "trusted-hosts"),
+            ("cache: {max-size: 80%}", "max-size"),
+            ("cache: {min-free: 5%}", "min-free"),
+            ("cache: {s3: {bucket: x}}", "s3"),
+            ("reach: {allow: [docker.io]}", "allow"),
+            ("reach: {deny: []}", "deny"),
+            ("registries: {x.io: {access: verify}}", "access"),
+            ("registries: {x.io: {trusted-hosts: [y]}}", "trusted-hosts"),
+            ("registries: {x.io: {retries: 5}}", "retries"),
+        ]:
+            self.assertIn(f"unknown key '{key}'", self.refused(text))
+        self.assertIn("not a key", self.refused("<<: {listen: tcp:1}"))
+
+    def test_nearest_key(self) -> None:
+        """A key that is nearly right is told what would be."""
+        self.assertIn("did you mean registries?", self.refused("registry: {}"))
+        self.assertIn("did you mean tag-ttl?", self.refused("cache: {tag_ttl: 5m}"))
