@@ -1,0 +1,1 @@
+"""Fakes for tests, shipped so that users can test against them."""

@@ -1,0 +1,1 @@
+"""Tests of the fakes that users test with."""
