@@ -1,0 +1,178 @@
+"""How origins are asked: the story of one query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.web.http_headers import Headers
+from zope.interface import implementer
+
+from crcache import __version__
+from crcache.errors import OriginError, OriginTimeout, OriginUnreachable, ShuttingDown
+from crcache.facts import Query
+from crcache.grammar.reference import Registry
+from crcache.interfaces import IAnswer, IMeter, IUpstream
+from crcache.secret import Secret
+from crcache.settings import Credentials, RegistrySettings, UpstreamSettings
+from crcache.upstream.answer import Answer, KeptAnswer
+from crcache.upstream.deadline import within
+from crcache.upstream.exchange import Exchange, Exchanger, refuse_encoding
+from crcache.upstream.limits import Limits, Slot
+from crcache.upstream.negotiation import Grant, Negotiator
+from crcache.upstream.reading import read
+from crcache.upstream.redirect import follow
+from crcache.upstream.site import Site
+from crcache.upstream.token import Realms
+from crcache.upstream.urls import origin_of, question
+
+#: Requests for one query at one URL: with what is known, and after each challenge.
+_ROUNDS = 3
+#: The body of a 401 is read so far.
+_REFUSAL = 64 * 1024
+
+
+@implementer(IUpstream)
+class Upstream:
+    """All origins. Nothing is opened before the first question."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: UpstreamSettings,
+        registry_settings: Callable[[Registry], RegistrySettings],
+        credentials: Credentials,
+        meter: IMeter,
+        environ: Mapping[str, str],
+        clock: Any = None,
+    ) -> None:
+        """
+        @param environ: where the proxies are, if the settings do not say.
+        @param clock: an C{IReactorTime} for all timeouts; the reactor if left out.
+        @raise crcache.errors.ConfigError: if a proxy is not one.
+        """
+        self._clock = reactor if clock is None else clock
+        self._settings = settings
+        self._registry_settings = registry_settings
+        self._meter = meter
+        self._exchanger = Exchanger(reactor, self._clock, settings, environ)
+        self._limits = Limits(settings.max_connections)
+        realms = Realms(self._exchanger, self._limits, self._clock, meter, settings.first_byte_timeout)
+        self._negotiator = Negotiator(realms, credentials, self._clock)
+        self._closed = False
+
+    def ask(self, query: Query) -> Deferred[IAnswer]:
+        """See L{IUpstream}."""
+        if self._closed:
+            return fail(ShuttingDown("crcache is shutting down; ask the origin"))
+        return Deferred.fromCoroutine(self._ask(query))
+
+    def close(self) -> Deferred[None]:
+        """Abort all connections and answer no more questions. Fires when the last connection is gone."""
+        self._closed = True
+        return self._exchanger.close()
+
+    async def _ask(self, query: Query) -> IAnswer:
+        """The registry's URLs in their order. All of them together have the first-byte timeout: each that is not the
+        last has its share of what is left."""
+        settings = self._registry_settings(query.registry)
+        deadline = self._clock.seconds() + self._settings.first_byte_timeout
+        problem: OriginError = OriginUnreachable(f"{query.registry} has no url; configure one")
+        for index, base in enumerate(settings.urls):
+            share = (deadline - self._clock.seconds()) / (len(settings.urls) - index)
+            site = Site(settings, base.rstrip("/"), query.repository, query.request_id)
+            try:
+                return await self._in_time(site, query, max(share, 0.0))
+            except (OriginUnreachable, OriginTimeout) as error:
+                problem = error
+        raise problem
+
+    def _in_time(self, site: Site, query: Query, seconds: float) -> Deferred[IAnswer]:
+        asking: Deferred[IAnswer] = Deferred.fromCoroutine(self._at(site, query))
+        return within(
+            asking,
+            seconds,
+            self._clock,
+            lambda: OriginTimeout(f"{site.origin} did not answer within {seconds:g} s; try again"),
+        )
+
+    async def _at(self, site: Site, query: Query) -> IAnswer:
+        if query.authorization is not None:
+            return await self._once(site, query, query.authorization)
+        used = await self._negotiator.prepare(site)
+        for _ in range(_ROUNDS):
+            answer = await self._once(site, query, None if used is None else used.authorization)
+            if not isinstance(answer, _Refusal):
+                self._negotiator.accepted(used)
+                return answer
+            grant: Grant | None = await self._negotiator.respond(site, answer.challenges, used)
+            if grant is None:
+                break
+            used = grant
+        return answer
+
+    async def _once(self, site: Site, query: Query, authorization: Secret | None) -> IAnswer:
+        """One request, with its redirects, in a slot of its origin."""
+        slot = await self._limits.acquire(site.origin, query.kind == "blob" and query.method == "GET")
+        try:
+            exchange = await follow(
+                self._exchanger,
+                query.method,
+                question(site.base, query),
+                _headers(query),
+                site.settings,
+                authorization,
+                lambda status: self._meter.asked(site.registry, query.kind, status),
+                downgrade=site.plain,
+            )
+            self._note_rate(site, exchange)
+            return await self._answer(site, query, exchange, slot)
+        except BaseException:
+            slot.release()
+            raise
+
+    async def _answer(self, site: Site, query: Query, exchange: Exchange, slot: Slot) -> IAnswer:
+        def received(count: int) -> None:
+            self._meter.received(site.registry, count)
+
+        if exchange.status == 401 and origin_of(exchange.url) == site.origin:
+            body = await read(exchange, _REFUSAL)
+            slot.release()
+            return _Refusal(
+                exchange.status, exchange.headers, body or b"", received, exchange.lines("WWW-Authenticate")
+            )
+        head = query.method == "HEAD"
+        if exchange.status // 100 == 2 and not head:
+            refuse_encoding(exchange)
+        return Answer(exchange, self._clock, self._settings.stall_timeout, received, slot.release, head)
+
+    def _note_rate(self, site: Site, exchange: Exchange) -> None:
+        remaining = (exchange.header("RateLimit-Remaining") or "").partition(";")[0].strip()
+        if remaining.isascii() and remaining.isdigit() and len(remaining) < 12:
+            self._meter.rate_limit(site.registry, int(remaining))
+
+
+class _Refusal(KeptAnswer):
+    """A 401 of the registry itself."""
+
+    def __init__(
+        self, status: int, headers: Headers, body: bytes, received: Callable[[int], object], challenges: list[str]
+    ) -> None:
+        super().__init__(status, headers, body, received)
+        self.challenges = challenges
+
+
+def _headers(query: Query) -> Headers:
+    headers = Headers(
+        {
+            "User-Agent": [f"crcache/{__version__}"],
+            "Accept": list(query.accept) or ["*/*"],
+            "Accept-Encoding": ["identity"],
+            "X-Request-Id": [query.request_id],
+        }
+    )
+    if query.span is not None:
+        start, stop = query.span
+        headers.setRawHeaders("Range", [f"bytes={start}-" if stop is None else f"bytes={start}-{stop - 1}"])
+    return headers

@@ -1,0 +1,189 @@
+"""One connection to an origin: from the TCP socket to the HTTP client that Twisted's pool keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHandshakeListener, IProtocolFactory
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from crcache.upstream.records import WORTHWHILE, take_records
+
+#: Bytes asked of the kernel at once. 500 MiB through TLS take a third less CPU with this than with Twisted's own
+#: 64 KiB; with a mebibyte the copies no longer fit into the processor's cache. Without TLS it makes little difference.
+RECEIVE_BUFFER = 512 * 1024
+#: An answer's head that is longer than this is not waited for.
+_LONGEST_HEAD = 4 << 20
+
+
+@implementer(IHandshakeListener)
+class Link(Protocol):
+    """Stands between the transport (TCP or TLS) and L{HTTP11ClientProtocol<twisted.web.client>}.
+
+    It notes how the connection ends, aborts it on demand, hands on what TLS takes apart into records in one piece,
+    and ends a connection that talks while nothing has been asked.
+
+    @ivar http: the HTTP client on top.
+    @ivar opened: fires when a request can be sent (TLS: after the handshake). Fails with the reason otherwise.
+    @ivar uses: how many requests have been put on it.
+    @ivar user: whoever put the latest one.
+    @ivar lost: why the connection has ended; C{None} while it is open.
+    """
+
+    def __init__(self, http: Any, secure: bool, gone: Callable[[Link], object]) -> None:
+        """
+        @param secure: wait for the TLS handshake.
+        @param gone: called when the connection has ended.
+        """
+        self.http = http
+        self.opened: Deferred[None] = Deferred()
+        self.uses = 0
+        self.user: object = None
+        self.lost: Failure | None = None
+        self._secure = secure
+        self._gone = gone
+        self._closed: list[Deferred[None]] = []
+        self._head: int | None = None
+        self._gathering = False
+        self._pieces: list[bytes] = []
+
+    def connectionMade(self) -> None:
+        """The TCP connection is there."""
+        socket: Any = self.transport
+        while isinstance(socket, ProtocolWrapper):
+            socket = socket.transport
+        socket.bufferSize = RECEIVE_BUFFER
+        self.http.makeConnection(self.transport)
+        if not self._secure:
+            self._open()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is there too."""
+        self._open()
+
+    def _open(self) -> None:
+        if not self.opened.called:
+            self.opened.callback(None)
+
+    def use(self, user: object) -> None:
+        """A request is about to be put on it."""
+        self.uses += 1
+        self.user = user
+        self._head = 0
+
+    def answered(self) -> None:
+        """The head of the answer has come."""
+        self._head = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is on it."""
+        return bool(self.http.state == "QUIESCENT")
+
+    def abort(self) -> None:
+        """Close the connection without waiting for the peer."""
+        transport: Any = self.transport
+        if transport is not None and self.lost is None:
+            transport.abortConnection()
+
+    def closed(self) -> Deferred[None]:
+        """Fires when the connection has ended."""
+        ended: Deferred[None] = Deferred()
+        self._closed.append(ended)
+        return ended
+
+    def gather(self) -> None:
+        """Keep what comes until L{flush}."""
+        self._gathering = True
+
+    def flush(self) -> None:
+        """Hand on what has been kept."""
+        self._gathering = False
+        pieces = self._pieces
+        if pieces:
+            self._pieces = []
+            self._receive(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes from the origin."""
+        if self._gathering:
+            if data:
+                self._pieces.append(data)
+        else:
+            self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        if self._head is not None:
+            self._head += len(data)
+        if self.idle or (self._head is not None and self._head > _LONGEST_HEAD):
+            self.abort()
+        else:
+            self.http.dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection has ended."""
+        self.flush()
+        self.lost = reason
+        self._gone(self)
+        self.http.connectionLost(reason)
+        if not self.opened.called:
+            self.opened.errback(reason)
+        for ended in self._closed:
+            ended.callback(None)
+
+
+_TLS: Any = TLSMemoryBIOFactory.protocol
+
+
+class _GatheringTLS(_TLS):  # type: ignore[misc]
+    """TLS that lets a link have all records of one read at once."""
+
+    def dataReceived(self, data: bytes) -> None:
+        link = self.wrappedProtocol
+        link.gather()
+        try:
+            if len(data) >= WORTHWHILE and link.opened.called:
+                connection = self.getHandle()
+                connection.bio_write(memoryview(data)[:-1])
+                link.dataReceived(take_records(connection))
+                # The last byte goes Twisted's way, which sees to all that is not data: alerts, errors, the end.
+                data = data[-1:]
+            super().dataReceived(data)
+        finally:
+            link.flush()
+
+
+class SecureFactory(TLSMemoryBIOFactory):
+    """Client TLS around a L{LinkFactory}."""
+
+    protocol: Any = _GatheringTLS
+
+
+class LinkFactory:
+    """Builds links around the protocols of L{HTTPConnectionPool}'s own factory, and knows the open ones."""
+
+    noisy = False
+
+    def __init__(self, inner: IProtocolFactory, secure: bool, links: dict[Any, Link]) -> None:
+        self._inner = inner
+        self._secure = secure
+        self._links = links
+
+    def doStart(self) -> None:
+        """Required of a factory."""
+
+    def doStop(self) -> None:
+        """Required of a factory."""
+
+    def buildProtocol(self, addr: Any) -> Link:
+        """A link for a new connection."""
+        http = self._inner.buildProtocol(addr)
+        link = Link(http, self._secure, lambda _: self._links.pop(http, None))
+        self._links[http] = link
+        return link

@@ -1,0 +1,104 @@
+"""Connections kept for the next request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.python.failure import Failure
+from twisted.web.client import HTTPConnectionPool, ResponseNeverReceived
+
+from crcache.upstream.link import Link
+from crcache.upstream.proxy import Proxy
+from crcache.upstream.trust import Trust
+
+_IDLE = 60
+
+
+class Lease:
+    """What one request sees of the pool: it gets its connection here, and can let go of that one.
+
+    It takes the place of an C{HTTPConnectionPool} towards C{Agent}.
+
+    @ivar reused: whether the connection had carried a request before.
+    """
+
+    def __init__(self, pool: HTTPConnectionPool, links: dict[Any, Link]) -> None:
+        self._pool = pool
+        self._links = links
+        self.persistent: bool = pool.persistent
+        self.link: Link | None = None
+        self.reused = False
+
+    def getConnection(self, key: Any, endpoint: Any) -> Deferred[Any]:
+        """The HTTP client on an idle connection, or on a new one."""
+        got: Deferred[Any] = self._pool.getConnection(key, endpoint)
+        return got.addCallback(self._take)
+
+    def _take(self, http: Any) -> Any:
+        link = self._links.get(http)
+        if link is None:
+            self.reused = True
+            raise ResponseNeverReceived([Failure(ConnectionLost())])
+        self.link = link
+        self.reused = link.uses > 0
+        link.use(self)
+        return http
+
+    def answered(self) -> None:
+        """The head of the answer has come."""
+        if self.link is not None and self.link.user is self:
+            self.link.answered()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the connection has been given back, or lost."""
+        link = self.link
+        return link is None or link.user is not self or link.idle or link.lost is not None
+
+    @property
+    def clean(self) -> bool:
+        """Whether the connection was closed in an orderly way, as far as it has been closed."""
+        return self.link is None or self.link.lost is None or self.link.lost.check(ConnectionDone) is not None
+
+    def abort(self) -> None:
+        """Close the connection at once, unless the answer is complete. Idempotent."""
+        if not self.ended and self.link is not None:
+            self.link.abort()
+
+
+class Pools:
+    """A pool for every way of trusting and every proxy: connections are shared only within one."""
+
+    def __init__(self, reactor: Any, links: dict[Any, Link], per_origin: int) -> None:
+        """
+        @param per_origin: how many idle connections to one origin are kept.
+        """
+        self._reactor = reactor
+        self._links = links
+        self._per_origin = per_origin
+        self._pools: dict[tuple[Trust, Proxy | None], HTTPConnectionPool] = {}
+
+    def lease(self, trust: Trust, proxy: Proxy | None, persistent: bool = True) -> Lease:
+        """For one request. Not persistent: on a connection of its own, which is closed after it."""
+        if not persistent:
+            return Lease(HTTPConnectionPool(self._reactor, persistent=False), self._links)
+        pool = self._pools.get((trust, proxy))
+        if pool is None:
+            pool = self._pools[trust, proxy] = HTTPConnectionPool(self._reactor)
+            pool.maxPersistentPerHost = self._per_origin
+            pool.cachedConnectionTimeout = _IDLE
+            # Only whoever asked can tell whether its request may be repeated.
+            pool.retryAutomatically = False
+        return Lease(pool, self._links)
+
+    def close(self) -> Deferred[None]:
+        """Abort all connections, idle or not. Fires when the last is gone."""
+        waiting = [link.closed() for link in self._links.values()]
+        waiting.extend(pool.closeCachedConnections() for pool in self._pools.values())
+        self._pools.clear()
+        for link in list(self._links.values()):
+            link.abort()
+        done: Deferred[Any] = gatherResults(waiting)
+        return done.addCallback(lambda _: None)
