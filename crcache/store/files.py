@@ -1,0 +1,97 @@
+"""Small habits of writing to a directory that others may clean at any time. All of it blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HOURLY = 3600.0
+_SMALL = 1 << 16
+
+
+def open_new(path: Path, mode: int) -> int:
+    """Create a file that is not there yet, for reading and writing, making its directories if they have vanished.
+
+    @raise OSError: as open(2).
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, mode)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        return os.open(path, flags, mode)
+
+
+def beside(path: Path) -> Path:
+    """A new name in the same directory; its leading dot is of no tag's, digest's or repository's grammar."""
+    return path.parent / f".{secrets.token_hex(8)}"
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o640, durable: bool = False) -> None:
+    """Put a small file in its place, whole or not at all.
+
+    @param durable: flush file and directory to the disk.
+    @raise OSError: as open(2), write(2), rename(2); nothing is left behind then.
+    """
+    draft = beside(path)
+    fd = open_new(draft, mode)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if durable:
+                os.fdatasync(fd)
+        finally:
+            os.close(fd)
+        os.rename(draft, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(draft)
+        raise
+    if durable:
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the directory's entries safe from a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_small(path: Path, now: float) -> Mapping[str, Any] | None:
+    """A small JSON object; C{None} if it is missing, cut short, or anything else. Its use is noted, hourly at most."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        touch(fd, now)
+        found = json.loads(os.read(fd, _SMALL))
+    except (OSError, ValueError, RecursionError):
+        return None
+    finally:
+        os.close(fd)
+    return found if isinstance(found, dict) else None
+
+
+def touch(fd: int, now: float) -> float:
+    """Note in an open file's mtime that it is used, if that was last noted over an hour ago.
+
+    Recency is only a help for eviction: a file system that refuses is no reason to refuse a pull.
+
+    @return: the mtime before.
+    """
+    before = os.fstat(fd).st_mtime
+    if abs(now - before) > HOURLY:
+        with contextlib.suppress(OSError):
+            os.utime(fd, (now, now))
+    return before

@@ -1,0 +1,236 @@
+"""The store in a directory: content, memberships, tags, and fills in progress."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from crcache.errors import StoreError
+from crcache.facts import Membership, TagEntry
+from crcache.grammar.digest import Digest
+from crcache.grammar.reference import Registry, Repository, Tag
+from crcache.interfaces import IBody, IIngest, IStore
+from crcache.store.content import Content
+from crcache.store.fileingest import FileIngest, Place
+from crcache.store.files import beside, read_small, touch, write_atomically
+from crcache.store.layout import VERSION, Layout
+from crcache.store.marks import boot_id
+from crcache.store.records import membership_from, membership_record, merged, tag_from, tag_record
+from crcache.workers import Workers
+
+
+@implementer(IStore)
+class Filesystem:
+    """Everything below one directory, which other processes and an administrator's own tools may change at any time.
+
+    Each operation is one job for a worker thread; nothing is remembered in memory.
+    """
+
+    def __init__(self, root: Path, workers: Workers, clock: Callable[[], float]) -> None:
+        """
+        @param clock: the time of day, in seconds since the epoch.
+        """
+        self._layout = Layout(root)
+        self._workers = workers
+        self._clock = clock
+        self._boot = b""
+
+    def start(self) -> None:
+        """As L{IStore.start}."""
+        layout = self._layout
+        try:
+            self._boot = boot_id()
+            self._check_version()
+            for path in (layout.root, layout.blobs, layout.ingest, layout.registries):
+                path.mkdir(parents=True, exist_ok=True, mode=0o750)
+            self._probe()
+            if not layout.version.exists():
+                write_atomically(layout.version, f"{VERSION}\n".encode(), durable=True)
+        except OSError as error:
+            raise StoreError(
+                f"cache directory {layout.root}: cannot be written: {error.strerror} ({error.filename})"
+            ) from error
+
+    def _check_version(self) -> None:
+        """Before anything is touched: another release's directory is left as it is."""
+        try:
+            fd = os.open(self._layout.version, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return
+        try:
+            version = os.read(fd, 64).decode(errors="replace").strip()
+        finally:
+            os.close(fd)
+        if version != VERSION:
+            raise StoreError(
+                f"cache directory {self._layout.root}: its layout is {version[:20]!r}, this release knows {VERSION!r}"
+            )
+
+    def stop(self) -> None:
+        """As L{IStore.stop}."""
+
+    def ready(self) -> Deferred[None]:
+        """As L{IStore.ready}."""
+        return self._workers.run(self._ready)
+
+    def _ready(self) -> None:
+        try:
+            self._probe()
+        except OSError as error:
+            raise StoreError(f"cache directory {self._layout.root}: cannot be written: {error.strerror}") from error
+
+    def _probe(self) -> None:
+        # Without the cache directory itself there is nothing to write to; what is below it can be made again.
+        self._layout.ingest.mkdir(exist_ok=True, mode=0o750)
+        path = beside(self._layout.ingest / "probe")
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, b"x")
+        finally:
+            os.close(fd)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    # Content
+
+    def find(self, digest: Digest) -> Deferred[IBody | None]:
+        """As L{IStore.find}."""
+        return self._workers.run(self._find, digest)
+
+    def _find(self, digest: Digest) -> IBody | None:
+        path = self._layout.content(digest)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return None
+            raise StoreError(f"{path}: {error.strerror}") from error
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(fd)
+            return None
+        return Content(fd, found.st_size, touch(fd, self._clock()))
+
+    def read(self, digest: Digest, limit: int) -> Deferred[bytes | None]:
+        """As L{IStore.read}."""
+        return self._workers.run(self._read, digest, limit)
+
+    def _read(self, digest: Digest, limit: int) -> bytes | None:
+        content = self._find(digest)
+        if content is None or content.size is None or content.size > limit:
+            return None
+        fd = content.open()
+        try:
+            with os.fdopen(fd, "rb", buffering=0) as source:
+                data = source.read(limit + 1) or b""
+        except OSError as error:
+            raise StoreError(f"{self._layout.content(digest)}: {error.strerror}") from error
+        hasher = digest.hasher()
+        hasher.update(data)
+        if hasher.hexdigest() != digest.hex:
+            self._drop(digest)
+            return None
+        return data
+
+    def put(self, digest: Digest, data: bytes) -> Deferred[None]:
+        """As L{IStore.put}."""
+        return self._workers.run(self._put, digest, data)
+
+    def _put(self, digest: Digest, data: bytes) -> None:
+        path = self._layout.content(digest)
+        try:
+            write_atomically(path, data, mode=0o440, durable=True)
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}") from error
+
+    def drop(self, digest: Digest) -> Deferred[None]:
+        """As L{IStore.drop}."""
+        return self._workers.run(self._drop, digest)
+
+    def _drop(self, digest: Digest) -> None:
+        self._unlink(self._layout.content(digest))
+
+    # Fills
+
+    def ingest(self, registry: Registry, digest: Digest) -> Deferred[IIngest | IBody]:
+        """As L{IStore.ingest}."""
+        return self._workers.run(self._ingest, registry, digest)
+
+    def _ingest(self, registry: Registry, digest: Digest) -> IIngest | IBody:
+        layout = self._layout
+        place = Place(layout.data(registry, digest), layout.marks(registry, digest), layout.content(digest))
+
+        def enrol(members: Sequence[tuple[Repository, Membership]]) -> None:
+            for repository, membership in members:
+                self._enrol(registry, repository, [membership])
+
+        for _ in range(3):
+            found = FileIngest.begin(self._workers, place, self._boot, enrol)
+            if found is not None:
+                return found
+            content = self._find(digest)
+            if content is not None:
+                return content
+        raise StoreError(f"{place.target}: is there, but cannot be opened as a file")
+
+    # What repositories hold
+
+    def member(self, registry: Registry, repository: Repository, digest: Digest) -> Deferred[Membership | None]:
+        """As L{IStore.member}."""
+        return self._workers.run(self._member, registry, repository, digest)
+
+    def _member(self, registry: Registry, repository: Repository, digest: Digest) -> Membership | None:
+        path = self._layout.member(registry, repository, digest)
+        return membership_from(read_small(path, self._clock()), digest)
+
+    def enrol(self, registry: Registry, repository: Repository, memberships: Sequence[Membership]) -> Deferred[None]:
+        """As L{IStore.enrol}."""
+        return self._workers.run(self._enrol, registry, repository, memberships)
+
+    def _enrol(self, registry: Registry, repository: Repository, memberships: Sequence[Membership]) -> None:
+        for new in memberships:
+            old = self._member(registry, repository, new.digest)
+            known = merged(old, new, self._clock())
+            if known != old:
+                self._record(self._layout.member(registry, repository, new.digest), membership_record(known))
+
+    # Tags
+
+    def tag(self, registry: Registry, repository: Repository, tag: Tag) -> Deferred[TagEntry | None]:
+        """As L{IStore.tag}."""
+        return self._workers.run(self._tag, self._layout.tag(registry, repository, tag))
+
+    def _tag(self, path: Path) -> TagEntry | None:
+        return tag_from(read_small(path, self._clock()))
+
+    def set_tag(self, registry: Registry, repository: Repository, tag: Tag, entry: TagEntry) -> Deferred[None]:
+        """As L{IStore.set_tag}."""
+        return self._workers.run(self._record, self._layout.tag(registry, repository, tag), tag_record(entry))
+
+    def forget_tag(self, registry: Registry, repository: Repository, tag: Tag) -> Deferred[None]:
+        """As L{IStore.forget_tag}."""
+        return self._workers.run(self._unlink, self._layout.tag(registry, repository, tag))
+
+    def _record(self, path: Path, record: dict[str, object]) -> None:
+        try:
+            write_atomically(path, json.dumps(record).encode())
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}") from error
+
+    def _unlink(self, path: Path) -> None:
+        try:
+            os.unlink(path)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}") from error

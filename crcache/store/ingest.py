@@ -1,0 +1,130 @@
+"""A fill's two open files, whoever keeps them: what can be read of them, and how the owner writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred
+
+from crcache.errors import OriginLied, StoreError
+from crcache.facts import Verdict
+from crcache.store.content import duplicate
+from crcache.store.marks import Marks, MarksDamaged, State
+from crcache.workers import Workers
+
+_VERDICTS = {
+    State.ASKING: Verdict.FILLING,
+    State.ANSWERED: Verdict.FILLING,
+    State.VERIFIED: Verdict.VERIFIED,
+    State.FAILED: Verdict.FAILED,
+}
+_VECTOR = 512
+#: The largest file (off_t).
+_LARGEST = (1 << 63) - 1
+
+
+def write_all(fd: int, offset: int, buffers: Sequence[bytes]) -> int:
+    """Put buffers one behind another from C{offset} on, whole; how many bytes that were. Blocking.
+
+    @raise OSError: as pwritev(2).
+    """
+    total = 0
+    for first in range(0, len(buffers), _VECTOR):
+        batch: list[bytes | memoryview] = list(buffers[first : first + _VECTOR])
+        while batch:
+            written = os.pwritev(fd, batch, offset + total)
+            total += written
+            while batch and written >= len(batch[0]):
+                written -= len(batch.pop(0))
+            if batch and written:
+                batch[0] = memoryview(batch[0])[written:]
+    return total
+
+
+class OpenIngest:
+    """What L{crcache.interfaces.IIngest} says of the open files. Stores add how the fill is owned and ended."""
+
+    owner: bool
+    _data: int
+    _marks: Marks
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._syncing = False
+
+    @property
+    def size(self) -> int | None:
+        """As L{IIngest.size<crcache.interfaces.IIngest>}."""
+        try:
+            return self._marks.size
+        except MarksDamaged:
+            return None
+
+    @property
+    def answered(self) -> bool:
+        """As L{IIngest.answered<crcache.interfaces.IIngest>}."""
+        try:
+            return self._marks.state in (State.ANSWERED, State.VERIFIED)
+        except MarksDamaged:
+            return False
+
+    @property
+    def state(self) -> Verdict:
+        """As L{IIngest.state<crcache.interfaces.IIngest>}; damaged marks have failed."""
+        try:
+            return _VERDICTS[self._marks.state]
+        except MarksDamaged:
+            return Verdict.FAILED
+
+    def open(self) -> int:
+        """As L{IBody.open<crcache.interfaces.IBody>}."""
+        return duplicate(self._data)
+
+    def readable(self, offset: int) -> int:
+        """As L{IBody.readable<crcache.interfaces.IBody>}."""
+        return self._marks.readable(offset)
+
+    def hole(self, offset: int) -> tuple[int, int | None] | None:
+        """As L{IIngest.hole<crcache.interfaces.IIngest>}."""
+        return self._marks.hole(offset, self.size)
+
+    def settle(self, size: int | None) -> None:
+        """As L{IIngest.settle<crcache.interfaces.IIngest>}."""
+        if size is not None and size > _LARGEST:
+            raise OriginLied(f"the origin says {size} bytes, which is more than there can be")
+        try:
+            known = self._marks.size
+            if size is not None and known is not None and size != known:
+                raise OriginLied(f"the origin now says {size} bytes where it said {known}")
+            if size is not None and known is None:
+                self._marks.size = size
+            if self._marks.state is State.ASKING:
+                self._marks.state = State.ANSWERED
+        except (OSError, MarksDamaged) as error:
+            raise StoreError(f"a fill's marks cannot be used: {error}") from error
+
+    def write(
+        self, offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None = None
+    ) -> Deferred[None]:
+        """As L{IIngest.write<crcache.interfaces.IIngest>}."""
+        return self._workers.run(self._write, offset, buffers, also)
+
+    def _write(self, offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None) -> None:
+        try:
+            self._marks.add(offset, write_all(self._data, offset, buffers))
+        except (OSError, MarksDamaged) as error:
+            raise StoreError(f"writing to the cache failed: {error}") from error
+        if also is not None:
+            also(buffers)
+
+    def synced(self, front: int) -> Deferred[None]:
+        """As L{IIngest.synced<crcache.interfaces.IIngest>}."""
+        return self._workers.run(self._synced, front)
+
+    def _synced(self, front: int) -> None:
+        try:
+            os.fdatasync(self._data)
+            self._marks.front = max(front, self._marks.front)
+        except (OSError, MarksDamaged) as error:
+            raise StoreError(f"syncing the cache failed: {error}") from error

@@ -1,0 +1,48 @@
+"""Where things are in a cache directory. Paths are made only of values that the grammar has checked."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from crcache.grammar.digest import Digest
+from crcache.grammar.reference import Registry, Repository, Tag
+
+#: What the C{VERSION} file holds; another number means a layout that this release must not touch.
+VERSION = "1"
+
+
+class Layout:
+    """The paths below one cache directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.version = root / "VERSION"
+        self.blobs = root / "blobs"
+        self.ingest = root / "ingest"
+        self.registries = root / "registries"
+
+    def content(self, digest: Digest) -> Path:
+        """Committed content."""
+        return self.blobs / digest.algorithm / digest.hex
+
+    def data(self, registry: Registry, digest: Digest) -> Path:
+        """The data of a fill. A registry's name is hashed: it may hold characters that tools dislike, and be long."""
+        hashed = hashlib.sha256(str(registry).encode()).hexdigest()[:16]
+        return self.ingest / f"{hashed}-{digest.algorithm}-{digest.hex}"
+
+    def marks(self, registry: Registry, digest: Digest) -> Path:
+        """The marks of a fill."""
+        data = self.data(registry, digest)
+        return data.with_name(data.name + ".marks")
+
+    def tag(self, registry: Registry, repository: Repository, tag: Tag) -> Path:
+        """What a tag means."""
+        return self._repository(registry, repository) / "_tags" / str(tag)
+
+    def member(self, registry: Registry, repository: Repository, digest: Digest) -> Path:
+        """That a repository holds a digest."""
+        return self._repository(registry, repository) / "_digests" / f"{digest.algorithm}-{digest.hex}"
+
+    def _repository(self, registry: Registry, repository: Repository) -> Path:
+        return self.registries.joinpath(str(registry), *str(repository).split("/"))

@@ -1,0 +1,146 @@
+"""A fill's owner dies at any moment, and the next who asks gets the right bytes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from crcache.facts import Membership, Verdict
+from crcache.grammar.reference import DOCKER_IO
+from crcache.interfaces import IIngest
+from crcache.store import fileingest, files, ingest, marks
+from tests.store.case import DirectoryCase
+from tests.store.other import now
+from tests.store.stores import ALPINE, DATA, DIGEST, SEGMENT, content_of
+
+#: What changes something on disk, or makes it lasting.
+CHANGES = ("open", "pwrite", "pwritev", "write", "rename", "unlink", "fdatasync", "fsync", "fchmod", "ftruncate")
+
+
+class Dying:
+    """The C{os} module to a process that is killed before its so-and-so-manieth change."""
+
+    def __init__(self, changes: int) -> None:
+        self._left = changes
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(os, name)
+        return self._counted(function) if name in CHANGES else function
+
+    def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not self._left:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self._left -= 1
+            return function(*args, **kwargs)
+
+        return call
+
+
+class CrashTests(DirectoryCase):
+    """Killed before each of its changes in turn."""
+
+    def _lived(self, work: Callable[[], object], changes: int) -> bool:
+        """Whether a process lives through the work."""
+        child = os.fork()
+        if child:
+            return os.waitpid(child, 0)[1] == 0
+        try:
+            dying = Dying(changes)
+            for module in (fileingest, files, ingest, marks):
+                vars(module)["os"] = dying
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+
+    def _fill(self, end: str) -> None:
+        fill = now(self.store.ingest(DOCKER_IO, DIGEST))
+        assert IIngest.providedBy(fill)
+        fill.settle(len(DATA))
+        for start in range(0, len(DATA), SEGMENT):
+            now(fill.write(start, [DATA[start : start + SEGMENT]]))
+        now(fill.synced(SEGMENT))
+        if end == "commit":
+            now(fill.commit(len(DATA), [(ALPINE, Membership(DIGEST, None, len(DATA)))]))
+        else:
+            now(fill.discard())
+
+    async def _finished(self) -> None:
+        """Ask again, as a client's next pull does: fetch what is missing, and check all of it."""
+        found = await self.store.ingest(DOCKER_IO, DIGEST)
+        if IIngest.providedBy(found):
+            self.assertTrue(found.owner)
+            self.assertIs(found.state, Verdict.FILLING)
+            found.settle(len(DATA))
+            while (hole := found.hole(0)) is not None:
+                start, stop = hole
+                await found.write(start, [DATA[start:stop]])
+            self.assertEqual(content_of(found), DATA)
+            await found.commit(len(DATA), [(ALPINE, Membership(DIGEST))])
+        self.assertEqual(content_of(await self.body()), DATA)
+        left = [name for name in self.files() if name.startswith("ingest/")]
+        self.assertEqual(left, [])
+
+    async def _at_each(self, end: str) -> int:
+        changes = 0
+        while not self._lived(lambda: self._fill(end), changes):
+            found = await self.store.find(DIGEST)
+            if found is not None:
+                self.assertEqual(content_of(found), DATA)
+            await self._finished()
+            await self.store.drop(DIGEST)
+            changes += 1
+        return changes
+
+    async def test_commit(self) -> None:
+        """Up to the commit's end: what is content is right, what is not is resumed, and nothing is left behind."""
+        self.assertGreater(await self._at_each("commit"), 30)
+
+    async def test_discard(self) -> None:
+        """Up to the end of discarding: the next begins with nothing, or with what was marked."""
+        self.assertGreater(await self._at_each("discard"), 20)
+
+    async def test_order(self) -> None:
+        """First the verdict; then sync, rename, the directories' syncs, and the membership; the marks go last."""
+        steps: list[str] = []
+        fill = await self.filled()
+        data, marked = sorted(self.root.glob("ingest/*"))
+
+        class Noting(Dying):
+            def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+                def call(*args: Any, **kwargs: Any) -> Any:
+                    fd = isinstance(args[0], int)
+                    path = os.readlink(f"/proc/self/fd/{args[0]}") if fd else str(args[0])
+                    steps.append(f"{function.__name__} {path}")
+                    return function(*args, **kwargs)
+
+                return call
+
+        for module in (fileingest, files, ingest, marks):
+            self.patch(module, "os", Noting(0))
+        await fill.commit(len(DATA), [(ALPINE, Membership(DIGEST))])
+        kinds = [step for step in steps if not step.startswith(("open", "write"))]
+        self.assertEqual(kinds[0], f"pwrite {marked}")
+        self.assertEqual(kinds[1:4], [f"fdatasync {data}", f"fchmod {data}", f"rename {data}"])
+        self.assertEqual(kinds[4:6], [f"fsync {self.root}/blobs/sha256", f"fsync {self.root}/ingest"])
+        self.assertIn("/_digests/.", kinds[6])
+        self.assertEqual(kinds[-1], f"unlink {marked}")
+
+    async def test_failed_sync(self) -> None:
+        """Data that could not be synced is not kept: nobody knows what the disk holds."""
+        fill = await self.filled()
+
+        class Failing(Dying):
+            def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+                if function is os.fdatasync:
+                    raise OSError(5, "Input/output error")
+                return function
+
+        self.patch(fileingest, "os", Failing(0))
+        error = await self.fails(fill.commit(len(DATA), []), Exception)
+        self.assertIn("Input/output error", str(error))
+        self.assertEqual(self.files(), {"VERSION"})
+        self.assertFalse(fill.owner)
