@@ -1,0 +1,1 @@
+"""Bytes in motion: fills, streams, hashers, sends, relays."""

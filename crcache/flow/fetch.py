@@ -1,0 +1,219 @@
+"""The owner's side of a fill: asks for what is missing, hashes what is there, gives the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from crcache.errors import BodyCut, OriginError, OriginLied, StoreError
+from crcache.facts import Membership, Query
+from crcache.flow.answers import refusal
+from crcache.flow.follow import Reports
+from crcache.flow.hasher import Hasher
+from crcache.flow.stream import Stream
+from crcache.flow.tools import Tools
+from crcache.grammar.ranges import parse_content_range
+from crcache.interfaces import IAnswer, IIngest
+
+log = Logger()
+
+#: Bytes of the front between two syncs.
+SYNC = 256 << 20
+
+
+class Verified(Reports, Protocol):
+    """Whom the owner tells."""
+
+    def verified(self, size: int) -> None:
+        """All of it is there and right."""
+
+
+class Fetch:
+    """Fetches what a fill's marks say is missing; one stream at a time, from front to back."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        query: Query,
+        ingest: IIngest,
+        fill: Verified,
+        *,
+        expected: int | None,
+        patient: bool,
+    ) -> None:
+        """
+        @param expected: the size that a descriptor gave, for an origin that does not say.
+        @param patient: whether clients wait in mid-body already, so that even a first refusal is worth a second try.
+        """
+        self._tools = tools
+        self._query = query
+        self._ingest = ingest
+        self._fill = fill
+        self._expected = expected
+        self._patient = patient
+        self._digest = tools.digest(query)
+        self._hasher = Hasher(ingest, self._digest, tools.hashing, self._hashed)
+        self._waiting: Deferred[None] | None = None
+        self._answered = False
+        self._moved = 0
+        self._synced = 0
+        self._syncing: Deferred[None] | None = None
+        self._unsafe: Failure | None = None
+
+    async def run(self) -> None:
+        """To the end: committed, or discarded, or left for the next ask to resume.
+
+        @raise crcache.errors.OriginError: the origin would not, or sent what was not asked for.
+        @raise crcache.errors.StoreError: the disk would not.
+        """
+        try:
+            await self._fetch()
+            size = self._ingest.size
+            if size is None:
+                raise StoreError("the fill's marks are damaged")
+            right = await self._hash(size) == self._digest.hex
+            if not right:
+                await self._ingest.discard()
+                told = f"{self._query.registry} sent bytes that are not {self._digest}; nothing of it is kept"
+                raise OriginLied(told)
+            await self._keep(size)
+        except StoreError:
+            # What the disk would not take must not stand in the way of the next try, nor fill it further.
+            await self._ingest.discard()
+            raise
+        except OriginError as problem:
+            # One of the two is wrong, what is kept or what the origin says now: nobody could ever go on from here.
+            useless = isinstance(problem, OriginLied) or self._ingest.hole(0) == (0, self._ingest.size)
+            if self._ingest.owner and useless:
+                await self._ingest.discard()
+            raise
+        finally:
+            self._hasher.stop()
+
+    async def _keep(self, size: int) -> None:
+        """Clients are released at once; that the content then cannot be kept is no failure of theirs."""
+        if self._syncing is not None:
+            await self._syncing
+        if self._unsafe is not None:
+            self._fill.verified(size)
+            log.warn("{digest} is not kept: {problem}", digest=str(self._digest), problem=self._unsafe.value)
+            await self._ingest.discard()
+            return
+        member = Membership(self._digest, None, size, True)
+        committed = self._ingest.commit(size, [(self._query.repository, member)] if self._answered else [])
+        self._fill.verified(size)
+        try:
+            await committed
+        except StoreError as problem:
+            log.warn("{digest} is not kept: {problem}", digest=str(self._digest), problem=problem.message)
+
+    # Fetching
+
+    async def _fetch(self) -> None:
+        failures = 0
+        while (hole := self._ingest.hole(0)) is not None:
+            before = self._moved
+            try:
+                await self._stream(*hole)
+                failures = 0
+            except OriginError as problem:
+                if not (self._answered or self._patient):
+                    raise
+                failures = 1 if self._moved > before else failures + 1
+                pause = self._tools.retry(failures)
+                if pause is None:
+                    raise
+                log.info(
+                    "fill of {digest} from {registry} broke off ({problem}); resuming",
+                    digest=str(self._digest),
+                    registry=str(self._query.registry),
+                    problem=problem.message,
+                )
+                self._tools.meter.resumed(self._query.registry)
+                # A traceback would keep the descriptors of whatever it passed through.
+                problem.__traceback__ = None
+                await deferLater(self._tools.clock, pause, lambda: None)
+        self._fill.answered(self._ingest.size, None)
+
+    async def _stream(self, start: int, stop: int | None) -> None:
+        """Ask for one missing run, and write what comes."""
+        size = self._ingest.size
+        whole = start == 0 and stop == size
+        query = self._query if whole else replace(self._query, span=(start, None if stop == size else stop))
+        answer = await self._tools.upstream.ask(query)
+        try:
+            skip = self._admit(answer, query, start)
+        except BaseException:
+            answer.abort()
+            raise
+        if stop is None:
+            stop = self._ingest.size
+        stream = Stream(self._tools.clock, self._hasher, start, stop, self._progressed, skip=skip)
+        try:
+            await stream.run(answer)
+        finally:
+            self._moved += stream.offset - start
+        if stop is None:
+            self._ingest.settle(stream.offset)
+        elif stream.offset < stop:
+            raise BodyCut(f"{self._query.registry} ended its answer at byte {stream.offset} of {stop}")
+
+    def _admit(self, answer: IAnswer, query: Query, start: int) -> int:
+        """Check an answer's head; how many bytes of its body lie before what was asked for."""
+        skip, size = 0, None
+        if answer.status == 200:
+            skip, size = start, answer.length
+        elif answer.status == 206 and query.span is not None:
+            lines = answer.headers.getRawHeaders("Content-Range") or [""]
+            part = parse_content_range(lines[0])
+            if part is None or part.start != start:
+                raise OriginLied(f"{query.registry} answered another range than was asked for")
+            size = part.total
+        elif answer.status == 416 or 200 <= answer.status < 300:
+            raise OriginLied(f"{query.registry} answered {answer.status} to a range that the body must have")
+        else:
+            raise refusal(answer, query)
+        self._ingest.settle(size if size is not None else self._expected)
+        self._answered = True
+        self._fill.answered(self._ingest.size, query.repository)
+        return skip
+
+    def _progressed(self) -> None:
+        self._hasher.advance()
+        self._fill.moved()
+
+    # Hashing
+
+    async def _hash(self, size: int) -> str:
+        while True:
+            waiting: Deferred[None] = Deferred()
+            self._waiting = waiting
+            self._hasher.advance()
+            found = self._hasher.digest_at(size)
+            if found is not None:
+                return found
+            if not self._hasher.busy:
+                raise StoreError("the fill's marks are damaged")
+            await waiting
+
+    def _hashed(self) -> None:
+        front = self._hasher.hashed
+        if front - self._synced >= SYNC and self._syncing is None:
+            self._synced = front
+            self._syncing = self._ingest.synced(front)
+            self._syncing.addCallbacks(self._sync_ended, self._sync_failed)
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    def _sync_ended(self, _: None) -> None:
+        self._syncing = None
+
+    def _sync_failed(self, failure: Failure) -> None:
+        self._syncing = None
+        self._unsafe = failure

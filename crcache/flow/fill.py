@@ -1,0 +1,209 @@
+"""A fill: one digest on its way from one registry into the store, for however many clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from crcache.errors import CrcacheError, OriginLied, ShuttingDown, StoreError
+from crcache.facts import Query, Verdict
+from crcache.flow.fetch import Fetch
+from crcache.flow.follow import Follow
+from crcache.flow.tools import Tools
+from crcache.grammar.reference import Repository
+from crcache.interfaces import IBody, IIngest, IWatcher
+
+log = Logger()
+
+_TURNS = 5
+
+
+@implementer(IBody)
+class Fill:
+    """One body on its way into the store. Nobody's leaving cancels it.
+
+    @ivar size: as L{IBody.size<crcache.interfaces.IBody>}.
+    @ivar verdict: as L{IBody.verdict<crcache.interfaces.IBody>}.
+    @ivar confirmed: the repositories whose origin has agreed to send this body.
+    """
+
+    def __init__(self, tools: Tools, query: Query, expected: int | None, ended: Callable[[Fill], None]) -> None:
+        """
+        @param query: asks for the whole blob, in crcache's own way.
+        @param expected: the size that a descriptor gave, for an origin that does not say.
+        @param ended: called when the fill is over, well or not, and its content (if any) is in its place.
+        """
+        self.size: int | None = None
+        self.verdict = Verdict.FILLING
+        self.confirmed: set[Repository] = set()
+        self.query = query
+        self._tools = tools
+        self._expected = expected
+        self._ended = ended
+        self._source: IBody | IIngest | None = None
+        self._watchers: dict[int, IWatcher] = {}
+        self._is_open = False
+        self._openers: list[Deferred[None]] = []
+        self._problem: CrcacheError | None = None
+        self._driver: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Begin, resume or follow."""
+        self._tools.meter.filling(1)
+        self._driver = Deferred.fromCoroutine(self._drive())
+
+    def stop(self) -> Deferred[None]:
+        """Let the fill be, resumable, and go away; one that is just being committed is.
+
+        Fires when its descriptors and its lock are free.
+        """
+        driver = self._driver
+        if driver is None or driver.called:
+            return succeed(None)
+        over: Deferred[None] = Deferred()
+        driver.addBoth(lambda _: over.callback(None))
+        if self.verdict is not Verdict.VERIFIED:
+            driver.cancel()
+        return over
+
+    def opened(self) -> Deferred[None]:
+        """Fires when the head of an answer can be written: the origin (or an earlier fill) agreed to send the body.
+
+        Fails with a L{CrcacheError} that says why there will be none.
+        """
+        if self._problem is not None:
+            return fail(self._problem)
+        if self._is_open:
+            return succeed(None)
+        # One who has cancelled has been called already, and takes a second result silently.
+        waiting: Deferred[None] = Deferred()
+        self._openers.append(waiting)
+        return waiting
+
+    # IBody
+
+    def open(self) -> int:
+        """As L{IBody.open<crcache.interfaces.IBody>}."""
+        if self._source is None:
+            raise StoreError("the fill has not begun")
+        return self._source.open()
+
+    def readable(self, offset: int) -> int:
+        """As L{IBody.readable<crcache.interfaces.IBody>}."""
+        if self.verdict is Verdict.VERIFIED and self.size is not None:
+            return max(offset, self.size)
+        return offset if self._source is None else self._source.readable(offset)
+
+    def watch(self, watcher: IWatcher) -> None:
+        """As L{IBody.watch<crcache.interfaces.IBody>}."""
+        self._watchers[id(watcher)] = watcher
+
+    def unwatch(self, watcher: IWatcher) -> None:
+        """As L{IBody.unwatch<crcache.interfaces.IBody>}."""
+        self._watchers.pop(id(watcher), None)
+
+    # What the fetching and the following side report
+
+    def answered(self, size: int | None, repository: Repository | None) -> None:
+        """The origin agreed to send the body, through that repository if it was this process that asked."""
+        if repository is not None:
+            self.confirmed.add(repository)
+        if size == 0 and self.verdict is Verdict.FILLING:
+            # The head of such an answer is all of it, and goes to nobody before the verdict.
+            return
+        if size is not None:
+            self.size = size
+        if not self._is_open:
+            self._is_open = True
+            openers, self._openers = self._openers, []
+            for waiting in openers:
+                waiting.callback(None)
+        self.moved()
+
+    def moved(self) -> None:
+        """There may be more to read."""
+        for watcher in tuple(self._watchers.values()):
+            watcher.moved()
+
+    def verified(self, size: int) -> None:
+        """All of it is there and right."""
+        self.size = size
+        self.verdict = Verdict.VERIFIED
+        self.answered(size, None)
+
+    def _failed(self, problem: CrcacheError) -> None:
+        if self.verdict is Verdict.VERIFIED:
+            return
+        # A traceback would keep the descriptors of whatever it passed through.
+        problem.__cause__ = problem.__context__ = None
+        self._problem = problem.with_traceback(None)
+        self.verdict = Verdict.FAILED
+        openers, self._openers = self._openers, []
+        for waiting in openers:
+            waiting.errback(problem)
+        self.moved()
+
+    # The story
+
+    async def _drive(self) -> None:
+        try:
+            await self._run()
+        except CancelledError:
+            self._failed(ShuttingDown("crcache is shutting down"))
+        except CrcacheError as problem:
+            log.info("fill of {digest} from {registry} failed: {problem}", problem=problem.message, **self._named())
+            self._failed(problem)
+        except Exception:
+            log.failure("fill of {query} failed", query=self.query)
+            self._failed(StoreError("internal error while fetching"))
+        finally:
+            self._tools.meter.filling(-1)
+            self._ended(self)
+
+    def _named(self) -> dict[str, str]:
+        return {"digest": str(self.query.reference), "registry": str(self.query.registry)}
+
+    async def _run(self) -> None:
+        for _ in range(_TURNS):
+            found = await self._tools.store.ingest(self.query.registry, self._tools.digest(self.query))
+            self._source = found
+            if not IIngest.providedBy(found):
+                self.verified(_size(found))
+                return
+            ingest = found
+            try:
+                verdict = None if ingest.owner else await Follow(self._tools, ingest, self).run()
+                if verdict is None:
+                    if await self._fetched(ingest):
+                        return
+                    continue
+                if verdict is Verdict.VERIFIED:
+                    self.verified(_size(ingest))
+                    return
+                if self._is_open:
+                    raise OriginLied("another process found the bytes to be wrong")
+            finally:
+                ingest.close()
+        raise StoreError("other processes keep failing to fetch this")
+
+    async def _fetched(self, ingest: IIngest) -> bool:
+        """Whether the fill is over; if not, what an earlier one had left was of no use and has been removed."""
+        resumed = ingest.hole(0) != (0, ingest.size)
+        fetch = Fetch(self._tools, self.query, ingest, self, expected=self._expected, patient=self._is_open)
+        try:
+            await fetch.run()
+        except OriginLied:
+            if self._is_open or not resumed:
+                raise
+            return False
+        return True
+
+
+def _size(found: IBody | IIngest) -> int:
+    """The size of what is verified, and so has one."""
+    if found.size is None:
+        raise StoreError("the fill's marks are damaged")
+    return found.size

@@ -1,0 +1,69 @@
+"""The fills now running in this process: one for each registry and digest."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, DeferredList, succeed
+
+from crcache.errors import ShuttingDown
+from crcache.facts import Query
+from crcache.flow.fill import Fill
+from crcache.flow.tools import Tools
+from crcache.grammar.digest import Digest
+from crcache.grammar.reference import Registry
+
+
+class Fills:
+    """Joins clients that want the same bytes of the same registry."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._running: dict[tuple[Registry, Digest], Fill] = {}
+        self._stopping = False
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def running(self, registry: Registry, digest: Digest) -> Fill | None:
+        """The fill of this digest from this registry, if there is one."""
+        return self._running.get((registry, digest))
+
+    def begin(self, query: Query, expected: int | None) -> Fill:
+        """Start the fill that a query for a blob asks for; the one that runs already, if there is one.
+
+        @param expected: the size that a descriptor gave.
+        @raise ShuttingDown: when no new ones are begun.
+        """
+        if self._stopping:
+            raise ShuttingDown("crcache is shutting down")
+        key = query.registry, self._tools.digest(query)
+        fill = self._running.get(key)
+        if fill is None:
+            fill = self._running[key] = Fill(self._tools, query, expected, self._ended)
+            fill.start()
+        return fill
+
+    def _ended(self, fill: Fill) -> None:
+        key = fill.query.registry, self._tools.digest(fill.query)
+        if self._running.get(key) is fill:
+            del self._running[key]
+
+    def describe(self) -> list[dict[str, object]]:
+        """The fills now running, as JSON can carry them."""
+        return [
+            {
+                "registry": str(fill.query.registry),
+                "repository": str(fill.query.repository),
+                "digest": str(fill.query.reference),
+                "size": fill.size,
+                "front": fill.readable(0),
+            }
+            for fill in self._running.values()
+        ]
+
+    def stop(self) -> Deferred[None]:
+        """Leave every fill, resumable. Fires when their locks are free."""
+        self._stopping = True
+        if not self._running:
+            return succeed(None)
+        every = DeferredList([fill.stop() for fill in tuple(self._running.values())])
+        return every.addCallback(lambda _: None)

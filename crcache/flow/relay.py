@@ -1,0 +1,180 @@
+"""An origin's body passed on to one client, without a file in between."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import Request
+from zope.interface import implementer
+
+from crcache.flow.window import HELD, abort
+from crcache.grammar.digest import Digest
+from crcache.interfaces import IAnswer
+from crcache.workers import Workers
+
+log = Logger()
+
+#: Bytes hashed at a time; as many again may have come in meanwhile before the upstream is paused.
+BATCH = 256 << 10
+
+
+@implementer(IConsumer, IPushProducer)
+class Relay:
+    """Takes an answer's body at the client's pace. With a digest its last bytes wait until all are verified."""
+
+    def __init__(self, request: Request, answer: IAnswer, digest: Digest | None, hashing: Workers) -> None:
+        self._request = request
+        self._answer = answer
+        self._digest = digest
+        self._hasher: Any = None if digest is None else digest.hasher()
+        self._hashing = hashing
+        self._producer: IPushProducer | None = None
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._kept = b""
+        self._busy = False
+        self._slow = False
+        self._paused = False
+        self._ended = False
+        self._over = False
+        self._sent = 0
+        self._done: Deferred[int] = Deferred()
+
+    def start(self) -> Deferred[int]:
+        """Write the head, then the body; fires with the number of body bytes written once it is over."""
+        self._request.notifyFinish().addErrback(lambda _: self._gone())
+        if self._digest is None or self._answer.length != 0:
+            # The head of an empty body is all of the answer, and waits for the verdict.
+            self._request.write(b"")
+        self._request.registerProducer(self, True)
+        self._answer.deliver(self).addCallbacks(self._complete, self._cut)
+        return self._done
+
+    # IConsumer, towards the origin
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """As L{IConsumer}: the answer's body."""
+        self._producer = cast(IPushProducer, producer)
+
+    def unregisterProducer(self) -> None:
+        """As L{IConsumer}."""
+        self._producer = None
+
+    def write(self, data: bytes) -> None:
+        """As L{IConsumer}: the next bytes of the body."""
+        if self._over:
+            return
+        if self._hasher is None:
+            self._pass_on(data)
+            return
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        self._hash()
+        self._throttle()
+
+    # IPushProducer, towards the client
+
+    def pauseProducing(self) -> None:
+        """As L{IPushProducer}: the client is slower than the origin."""
+        self._slow = True
+        self._throttle()
+
+    def resumeProducing(self) -> None:
+        """As L{IPushProducer}."""
+        self._slow = False
+        self._hash()
+        self._throttle()
+
+    def stopProducing(self) -> None:
+        """As L{IPushProducer}: the connection is gone."""
+        self._gone()
+
+    def _throttle(self) -> None:
+        wanted = self._slow or self._pending_bytes >= BATCH
+        if wanted == self._paused or self._producer is None:
+            return
+        self._paused = wanted
+        if wanted:
+            self._producer.pauseProducing()
+        else:
+            self._producer.resumeProducing()
+
+    def _hash(self) -> None:
+        if self._busy or self._slow or self._over:
+            return
+        if not self._pending:
+            if self._ended:
+                self._judge()
+            return
+        batch, self._pending, self._pending_bytes = b"".join(self._pending), [], 0
+        self._busy = True
+        self._hashing.run(self._hasher.update, batch).addCallbacks(self._hashed, self._failed, callbackArgs=(batch,))
+
+    def _hashed(self, _: None, batch: bytes) -> None:
+        self._busy = False
+        if self._over:
+            return
+        data = self._kept + batch
+        free = max(len(data) - HELD, 0)
+        self._kept = data[free:]
+        if free:
+            self._pass_on(data[:free])
+        self._hash()
+        self._throttle()
+
+    def _judge(self) -> None:
+        assert self._digest is not None
+        if self._hasher.hexdigest() == self._digest.hex:
+            self._pass_on(self._kept)
+            self._finish()
+        else:
+            log.warn("the origin sent bytes that are not {digest}", digest=str(self._digest))
+            self._abort()
+
+    def _pass_on(self, data: bytes) -> None:
+        if data:
+            self._sent += len(data)
+            self._request.write(data)
+
+    def _complete(self, _: None) -> None:
+        self._ended = True
+        if self._over:
+            return
+        if self._hasher is None:
+            self._finish()
+        else:
+            self._hash()
+
+    def _cut(self, failure: Failure) -> None:
+        if not self._over:
+            log.info("a relayed body broke off: {problem}", problem=failure.value)
+            self._abort()
+
+    def _failed(self, failure: Failure) -> None:
+        log.failure("hashing a relayed body failed", failure)
+        self._abort()
+
+    def _finish(self) -> None:
+        self._request.unregisterProducer()
+        self._over = True
+        self._request.finish()
+        self._done.callback(self._sent)
+
+    def _abort(self) -> None:
+        abort(self._request)
+        self._gone()
+
+    def _gone(self) -> None:
+        if not self._over:
+            self._answer.abort()
+        self._end()
+
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            self._pending.clear()
+            self._done.callback(self._sent)

@@ -1,0 +1,35 @@
+"""What fills, fetches and follows work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IReactorTime
+
+from crcache.facts import Query
+from crcache.grammar.digest import Digest
+from crcache.interfaces import IMeter, IStore, IUpstream
+from crcache.workers import Workers
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Handed down from the composition root.
+
+    @ivar hashing: the threads that hash.
+    @ivar retry: how many seconds to wait after so many failures in a row without progress; C{None} to give up.
+    """
+
+    clock: IReactorTime
+    store: IStore
+    upstream: IUpstream
+    hashing: Workers
+    meter: IMeter
+    retry: Callable[[int], float | None]
+
+    @staticmethod
+    def digest(query: Query) -> Digest:
+        """The digest that a query for a blob names."""
+        assert isinstance(query.reference, Digest)
+        return query.reference

@@ -1,0 +1,187 @@
+"""L{crcache.flow.relay}: an origin's body straight to a client, over real sockets."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.web.http_headers import Headers
+
+from crcache.flow.relay import BATCH
+from crcache.flow.window import HELD
+from crcache.grammar.digest import Digest
+from crcache.testing.upstream import FakeAnswer, Turn
+from crcache.web.site import Request
+from tests.flow.sending import MIB, Client, SendCase
+from tests.web.cases import pause
+
+DATA = os.urandom(3 * MIB + 12345)
+DIGEST = Digest.of(DATA)
+
+
+class RelayTests(SendCase):
+    """Bodies that rest nowhere."""
+
+    def relayed(self, body: bytes = DATA, digest: Digest | None = DIGEST, *, sized: bool = True, **turn: Any) -> Turn:
+        """Answer with an origin's body, as it comes."""
+        script = Turn(**turn)
+
+        def handle(request: Request) -> Deferred[int]:
+            length = len(body) if sized else None
+            self.answer = FakeAnswer(200, Headers(), body, length=length, turn=script, clock=cast(Any, reactor))
+            if length is not None:
+                request.setHeader("Content-Length", str(length))
+            return self.sender.relay(request, self.answer, digest)
+
+        self.bodies.handlers[b"/body"] = handle
+        return script
+
+    async def aborted(self, client: Client) -> None:
+        """The connection must end as no complete answer does."""
+        await self.until(lambda: client.lost)
+        assert client.lost is not None
+        self.assertIsNone(client.lost.check(ConnectionDone))
+
+    async def test_verified(self) -> None:
+        """Every byte comes, one answer after another; how many is told."""
+        for digest in (DIGEST, None, Digest.of(DATA, "sha512")):
+            self.relayed(digest=digest)
+            client = await self.begin()
+            await self.until(client.answers)
+            client.ask("/body")
+            await self.until(lambda: len(client.answers()) == 2)  # noqa: B023
+            self.assertEqual(client.answers(), [DATA, DATA])
+            self.assertEqual(await self.result(), len(DATA))
+            self.assertFalse(self.answer.aborted)
+
+    async def test_withheld(self) -> None:
+        """With a digest the last bytes wait for the end of the body, and for what it is found to be."""
+        for size in (MIB, HELD + 1, 100):
+            data = DATA[:size]
+            script = self.relayed(data, Digest.of(data), stall=size - 1)
+            client = await self.begin()
+            sent = max(size - 1 - HELD, 0)
+            self.assertEqual(await self.settled(client, sent), data[:sent])
+            script.release()
+            await self.until(client.answers)
+            self.assertEqual(client.answers(), [data])
+
+    async def test_not_withheld(self) -> None:
+        """Without a digest nothing is."""
+        self.relayed(digest=None, stall=MIB)
+        client = await self.begin()
+        self.assertEqual(await self.settled(client, MIB), DATA[:MIB])
+
+    async def test_head_first(self) -> None:
+        """The head goes out before any byte of the body has come."""
+        self.relayed(stall=0)
+        client = await self.begin()
+        await self.until(lambda: b"\r\n\r\n" in client.data)
+
+    async def test_mismatch(self) -> None:
+        """Other bytes than the digest's never make a complete answer."""
+        for body, sized in ((DATA, True), (DATA, False), (b"abc", True), (b"abc", False), (b"", False)):
+            self.relayed(body, Digest.of(b"something else"), sized=sized)
+            client = await self.begin()
+            await self.aborted(client)
+            self.assertLessEqual(len(client.body), max(len(body) - HELD, 0) + 5000)
+            self.assertFalse(client.body.endswith(b"0\r\n\r\n"))
+            self.assertLessEqual(await self.result(), max(len(body) - HELD, 0))
+
+    async def test_empty_lie(self) -> None:
+        """An empty body for what is not empty is no complete answer either, although its head would be one."""
+        script = self.relayed(b"", stall=0)
+        client = await self.begin()
+        await self.until(lambda: self.bodies.results)
+        await pause(0.03)
+        script.release()
+        await self.aborted(client)
+        self.assertEqual(client.data, b"")
+
+    async def test_empty(self) -> None:
+        """An empty body whose digest it is comes as such."""
+        for digest in (None, Digest.of(b"")):
+            self.relayed(b"", digest)
+            client = await self.begin()
+            await self.until(client.answers)
+            self.assertEqual(client.answers(), [b""])
+
+    async def test_broken_off(self) -> None:
+        """A body that breaks off is never ended in an orderly way, with a length or not, with a digest or not."""
+        for digest in (DIGEST, None):
+            for sized in (True, False):
+                self.relayed(digest=digest, sized=sized, cut=MIB)
+                client = await self.begin()
+                await self.aborted(client)
+                self.assertFalse(client.body.endswith(b"0\r\n\r\n"))
+
+    async def test_chunked(self) -> None:
+        """A body without a length goes out in chunks."""
+        for digest in (DIGEST, None):
+            self.relayed(digest=digest, sized=False)
+            client = await self.begin()
+            await self.until(lambda: client.body.endswith(b"\r\n0\r\n\r\n"))  # noqa: B023
+            self.assertEqual(client.unchunked(), DATA)
+
+    async def test_back_pressure(self) -> None:
+        """A client that does not read pauses the origin; little is in memory; when it reads again all of it comes."""
+        data = os.urandom(MIB) * 24
+        for digest in (Digest.of(data), None):
+            self.relayed(data, digest)
+            client = await self.begin()
+            await self.until(lambda: client.data)  # noqa: B023
+            client.tcp.pauseProducing()
+            delivered = -1
+            while delivered != self.answer.delivered:
+                # The sockets' own buffers have to fill first.
+                delivered = self.answer.delivered
+                await pause(0.1)
+            self.assertTrue(self.answer.paused)
+            self.assertLess(delivered, len(data))
+            client.tcp.resumeProducing()
+            await self.until(client.answers)
+            self.assertEqual(client.answers(), [data])
+
+    async def test_slow_hashing(self) -> None:
+        """While hashing is slow the origin is paused, too."""
+        waiting: list[Deferred[None]] = []
+
+        def slow(work: Any, *args: Any) -> Any:
+            waiting.append(Deferred())
+            return waiting[-1].addCallback(lambda _: work(*args))
+
+        self.patch(self.workers, "run", slow)
+        self.relayed()
+        client = await self.begin()
+        await self.until(lambda: waiting and self.answer.paused)
+        self.assertLessEqual(self.answer.delivered, 2 * BATCH + 65536)
+        while not client.answers():
+            while waiting:
+                waiting.pop(0).callback(None)
+            await pause(0.001)
+        self.assertEqual(client.answers(), [DATA])
+
+    async def test_client_leaves(self) -> None:
+        """A client that goes away ends the origin's answer."""
+        for digest in (DIGEST, None):
+            self.relayed(digest=digest, stall=MIB)
+            client = await self.begin()
+            await self.settled(client, MIB - HELD)
+            client.abort()
+            self.assertGreaterEqual(await self.result(), MIB - HELD)
+            self.assertTrue(self.answer.aborted)
+
+    async def test_gone(self) -> None:
+        """For a client that has gone before, the answer is given up."""
+        requests: list[Request] = []
+        self.bodies.handlers[b"/body"] = requests.append
+        client = await self.begin()
+        await self.until(lambda: requests)
+        client.abort()
+        await self.until(lambda: requests[0].channel is None)
+        answer = FakeAnswer(200, Headers(), DATA)
+        self.assertEqual(await self.sender.relay(requests[0], answer, DIGEST), 0)
+        self.assertTrue(answer.aborted)

@@ -1,0 +1,102 @@
+"""Origin, fill, store and clients together: threads, a directory, real sockets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+
+from crcache.facts import Query
+from crcache.flow.fills import Fills
+from crcache.flow.tools import Tools
+from crcache.grammar.digest import Digest
+from crcache.grammar.reference import DOCKER_IO, Repository
+from crcache.store.filesystem import Filesystem
+from crcache.testing.fakes import FakeMeter
+from crcache.testing.upstream import FakeUpstream, Turn
+from crcache.web.site import Request
+from tests.flow.sending import MIB, SendCase
+from tests.store.stores import descriptors
+
+DATA = os.urandom(9 * MIB + 4321)
+DIGEST = Digest.of(DATA)
+QUERY = Query(DOCKER_IO, Repository("library/alpine"), "blob", DIGEST, "request-1")
+
+
+class TogetherTests(SendCase):
+    """A cold blob and many clients."""
+
+    def setUp(self) -> None:
+        """Have an origin, a cache directory, and two processes' worth of fills."""
+        super().setUp()
+        self.root = Path(tempfile.mkdtemp(prefix="crcache-test-"))
+        self.addCleanup(shutil.rmtree, self.root)
+        self.upstream = FakeUpstream(DATA, clock=cast(Any, reactor))
+        self.first, self.second = self._process(), self._process()
+        self.bodies.handlers[b"/first"] = lambda request: self._pull(request, self.first)
+        self.bodies.handlers[b"/second"] = lambda request: self._pull(request, self.second)
+
+    def _process(self) -> Fills:
+        store = Filesystem(self.root, self.workers, time.time)
+        store.start()
+        clock = cast(Any, reactor)
+        fills = Fills(Tools(clock, store, self.upstream, self.workers, FakeMeter(), lambda n: 0.02 if n < 3 else None))
+        self.addCleanup(fills.stop)
+        return fills
+
+    def _pull(self, request: Request, fills: Fills) -> Deferred[int]:
+        async def pull() -> int:
+            fill = fills.begin(QUERY, None)
+            await fill.opened()
+            request.setHeader("Content-Length", str(len(DATA)))
+            return await self.sender.send(request, fill, 0, len(DATA), True)
+
+        return Deferred.fromCoroutine(pull())
+
+    async def test_many(self) -> None:
+        """Twenty clients of two processes get the right bytes; the origin, which breaks off twice, sends them once."""
+        self.upstream.turns = [Turn(cut=2 * MIB), Turn(cut=3 * MIB + 77)]
+        clients = [await self.begin(path) for path in ("/first", "/second") * 10]
+        clients[0].abort()
+        for client in clients[1:]:
+            await self.until(lambda: client.answers() or client.lost)  # noqa: B023
+            self.assertEqual(client.answers(), [DATA])
+        self.assertEqual(sum(answer.delivered for answer in self.upstream.answers), len(DATA))
+        self.assertEqual([query.span for query in self.upstream.queries], [None, (2 * MIB, None), (5 * MIB + 77, None)])
+        await self.until(lambda: not len(self.first) and not len(self.second))
+        content = self.root / "blobs" / "sha256" / DIGEST.hex
+        self.assertEqual(content.read_bytes(), DATA)
+        self.assertEqual(list((self.root / "ingest").iterdir()), [])
+
+    async def test_lie(self) -> None:
+        """Of a lying origin's body nobody gets a complete answer, in neither process, and nothing is kept."""
+        self.upstream.rule = lambda _: Turn(wrong=True)
+        clients = [await self.begin(path) for path in ("/first", "/second") * 5]
+        for client in clients:
+            await self.until(lambda: client.lost)  # noqa: B023
+            assert client.lost is not None
+            self.assertIsNone(client.lost.check(ConnectionDone))
+            self.assertEqual(client.answers(), [])
+        await self.until(lambda: not len(self.first) and not len(self.second))
+        kept = {str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file()}
+        self.assertEqual(kept, {"VERSION"})
+
+    async def test_descriptors(self) -> None:
+        """When all is over, all descriptors are closed."""
+        before = descriptors()
+        for _ in range(3):
+            clients = [await self.begin(path) for path in ("/first", "/second")]
+            for client in clients:
+                await self.until(client.answers)
+                client.abort()
+            await self.until(lambda: not len(self.first) and not len(self.second))
+            shutil.rmtree(self.root / "blobs")
+        self.bodies.results.clear()
+        await self.until(lambda: descriptors() == before)
