@@ -1,0 +1,1 @@
+"""HTTP as clients see it: a request becomes an ask, an outcome becomes an answer."""

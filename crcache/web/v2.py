@@ -1,0 +1,100 @@
+"""`/v2/`: turns a request into an ask, hands it to the cache, and has the outcome or the error rendered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from crcache.errors import CrcacheError, ShuttingDown
+from crcache.grammar.reference import Registry
+from crcache.interfaces import ICache, IMeter, ISender
+from crcache.outcomes import Relayed
+from crcache.web.deliver import Delivery
+from crcache.web.parse import parse, request_id_of
+from crcache.web.render import abort, refuse
+from crcache.web.requestlog import Exchange, RequestLog
+
+if TYPE_CHECKING:
+    from crcache.web.site import Request
+
+log = Logger()
+
+
+class V2(Resource):
+    """All that a listener for clients answers. What is not under `/v2/` gets its 404 in the same JSON."""
+
+    isLeaf = True
+
+    def __init__(
+        self, cache: ICache, sender: ISender, meter: IMeter, clock: IReactorTime, default_registry: Registry
+    ) -> None:
+        """
+        @param default_registry: what a docker client means that names no registry.
+        """
+        super().__init__()
+        self._cache = cache
+        self._delivery = Delivery(sender, meter)
+        self._requests = RequestLog(meter)
+        self._clock = clock
+        self._default_registry = default_registry
+
+    def render(self, request: IRequest) -> int:
+        """Answer the request, in time. Every method comes here."""
+        answering = Deferred.fromCoroutine(self._answer(cast("Request", request)))
+        answering.addErrback(_cancelled)
+        return NOT_DONE_YET
+
+    async def _answer(self, request: Request) -> None:
+        exchange = Exchange(
+            method=request.method.decode("ascii", "backslashreplace"),
+            client=str(getattr(request.client, "host", "-")),
+            request_id=request_id_of(request.requestHeaders),
+            began=self._clock.seconds(),
+        )
+
+        def gone(_: Failure) -> None:
+            exchange.gone = True
+
+        request.notifyFinish().addErrback(gone)
+        try:
+            await self._serve(request, exchange)
+        except CrcacheError as error:
+            self._refuse(request, exchange, error)
+        except CancelledError:
+            self._refuse(request, exchange, ShuttingDown("Ask the registry itself: this cache is stopping."))
+            raise
+        except Exception:
+            log.failure("request {request_id} failed", Failure(), request_id=exchange.request_id)
+            told = CrcacheError(f"internal error; the log has request id {exchange.request_id}")
+            self._refuse(request, exchange, told)
+        finally:
+            exchange.complete = bool(request.finished)
+            exchange.first_byte = request.answered_at
+            self._requests.finished(exchange, self._clock.seconds())
+
+    async def _serve(self, request: Request, exchange: Exchange) -> None:
+        ask = parse(request, self._default_registry, exchange)
+        outcome = await self._cache.handle(ask)
+        if not exchange.gone:
+            await self._delivery.deliver(request, exchange, outcome)
+        elif isinstance(outcome, Relayed):
+            outcome.answer.abort()
+
+    def _refuse(self, request: Request, exchange: Exchange, error: CrcacheError) -> None:
+        if exchange.gone or request.finished:
+            return
+        if request.startedWriting:
+            abort(request)
+            return
+        exchange.status, exchange.sent = refuse(request, error, exchange.request_id, exchange.registry)
+
+
+def _cancelled(failure: Failure) -> None:
+    failure.trap(CancelledError)

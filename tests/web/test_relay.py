@@ -1,0 +1,119 @@
+"""What goes through from an origin: lists, and content that is not stored."""
+
+from __future__ import annotations
+
+from crcache.asks import ListReferrers, ListTags
+from crcache.outcomes import Relayed
+from crcache.testing.fakes import FakeAnswer
+from tests.web.harness import BLOB_PATH, DATA, DIGEST, WebCase
+
+TAGS = b'{"name":"library/alpine","tags":["3.20"]}'
+
+
+class RelayTests(WebCase):
+    """Relayed outcomes."""
+
+    async def test_tags(self) -> None:
+        """A list goes through with its type and the parameters that the client gave."""
+        answer = FakeAnswer(200, {"Content-Type": ["application/json"]}, TAGS, len(TAGS))
+        self.answer_with(Relayed(answer, None))
+        reply = await self.ask("/v2/library/alpine/tags/list?ns=docker.io&n=10&last=3.19&x=y")
+        self.assertEqual((reply.status, reply.body), (200, TAGS))
+        self.assertEqual(reply.one("Content-Type"), "application/json")
+        self.assertEqual(reply.one("Content-Length"), str(len(TAGS)))
+        self.assertEqual(reply.one("Cache-Status"), "crcache; fwd=bypass")
+        self.assertEqual(reply.one("OCI-Namespace"), "docker.io")
+        (ask,) = self.cache.asks
+        assert isinstance(ask, ListTags)
+        self.assertEqual(ask.parameters, (("n", "10"), ("last", "3.19")))
+        self.assertEqual(self.sender.relays, [None])
+
+    async def test_referrers(self) -> None:
+        """Referrers keep what says that filters were applied."""
+        answer = FakeAnswer(200, {"OCI-Filters-Applied": ["artifactType"]}, b"{}")
+        self.answer_with(Relayed(answer, None))
+        reply = await self.ask(f"/v2/a/referrers/{DIGEST}?ns=x.io&artifactType=application/a%2Bjson")
+        self.assertEqual((reply.status, reply.body), (200, b"{}"))
+        self.assertEqual(reply.one("OCI-Filters-Applied"), "artifactType")
+        (ask,) = self.cache.asks
+        assert isinstance(ask, ListReferrers)
+        self.assertEqual(ask.parameters, (("artifactType", "application/a+json"),))
+
+    async def test_unlisted_headers(self) -> None:
+        """Nothing else of the origin's head goes through."""
+        headers = {"Set-Cookie": ["a=b"], "Server": ["nginx"], "Location": ["/"], "X-Request-Id": ["theirs"]}
+        self.answer_with(Relayed(FakeAnswer(200, headers, TAGS), None))
+        reply = await self.ask("/v2/library/alpine/tags/list?ns=docker.io", ("X-Request-Id", "mine"))
+        self.assertEqual([reply.all(name) for name in ("Set-Cookie", "Location")], [[], []])
+        self.assertEqual(reply.one("X-Request-Id"), "mine")
+        self.assertRegex(reply.one("Server") or "", "^crcache/")
+
+    async def test_blob(self) -> None:
+        """Content that is not stored is checked on its way, and named by its digest."""
+        headers = {"Content-Type": ["application/octet-stream"], "Docker-Content-Digest": ["sha256:other"]}
+        answer = FakeAnswer(200, headers, DATA, len(DATA))
+        self.answer_with(Relayed(answer, DIGEST))
+        reply = await self.ask(BLOB_PATH)
+        self.assertEqual((reply.status, reply.body), (200, DATA))
+        self.assertEqual(reply.one("Docker-Content-Digest"), str(DIGEST))
+        self.assertEqual(self.sender.relays, [DIGEST])
+        self.assertFalse(answer.aborted)
+
+    async def test_head(self) -> None:
+        """A HEAD has the origin's head with its length, and lets go of the answer."""
+        headers = {"Content-Length": ["1024"], "Docker-Content-Digest": [str(DIGEST)], "ETag": ['"e"']}
+        answer = FakeAnswer(200, headers, b"", 0)
+        self.answer_with(Relayed(answer, DIGEST))
+        reply = await self.ask(BLOB_PATH, method="HEAD")
+        self.assertEqual((reply.status, reply.body), (200, b""))
+        self.assertEqual(reply.one("Content-Length"), "1024")
+        self.assertEqual(reply.one("Docker-Content-Digest"), str(DIGEST))
+        self.assertEqual(reply.one("ETag"), '"e"')
+        self.assertTrue(answer.aborted)
+
+    async def test_unknown_length(self) -> None:
+        """A body of unknown length is chunked."""
+        self.answer_with(Relayed(FakeAnswer(200, {}, TAGS), None))
+        reply = await self.ask("/v2/library/alpine/tags/list?ns=docker.io")
+        self.assertEqual(reply.one("Transfer-Encoding"), "chunked")
+        self.assertEqual(reply.body, TAGS)
+
+    async def test_cut(self) -> None:
+        """A body that is cut short is never ended properly, and the log says so."""
+        self.answer_with(Relayed(FakeAnswer(200, {}, DATA[:5], len(DATA), cut=True), DIGEST))
+        await self.raw(f"GET {BLOB_PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        event = await self.logged()
+        self.assertEqual((event["status"], event["aborted"]), (200, " aborted"))
+
+    async def test_not_content(self) -> None:
+        """Anything but a 2xx is no content: the origin is at fault, and its answer is let go of."""
+        answer = FakeAnswer(302, {"Location": ["https://elsewhere.example.com"]})
+        self.answer_with(Relayed(answer, None))
+        reply = await self.ask(BLOB_PATH)
+        self.assertEqual(reply.status, 502)
+        self.assertTrue(answer.aborted)
+
+    async def test_link(self) -> None:
+        """The next page is found through us, whichever way the client names the registry."""
+        link = '<https://origin.example.com/v2/library/alpine/tags/list?last=3.20&n=1>; rel="next"'
+        for target, expected in (
+            (
+                "/v2/library/alpine/tags/list?n=1&ns=docker.io",
+                '</v2/library/alpine/tags/list?last=3.20&n=1&ns=docker.io>; rel="next"',
+            ),
+            (
+                "/v2/docker.io/library/alpine/tags/list?n=1",
+                '</v2/docker.io/library/alpine/tags/list?last=3.20&n=1>; rel="next"',
+            ),
+        ):
+            self.answer_with(Relayed(FakeAnswer(200, {"Link": [link]}, TAGS), None))
+            reply = await self.ask(target)
+            self.assertEqual(reply.one("Link"), expected)
+            again = FakeAnswer(200, {}, TAGS)
+            self.answer_with(Relayed(again, None))
+            self.cache.asks.clear()
+            await self.ask(expected[1:].partition(">")[0])
+            (ask,) = self.cache.asks
+            assert isinstance(ask, ListTags)
+            self.assertEqual((str(ask.registry), str(ask.repository)), ("docker.io", "library/alpine"))
+            self.assertEqual(dict(ask.parameters), {"last": "3.20", "n": "1"})
