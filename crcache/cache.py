@@ -1,0 +1,189 @@
+"""The story, told once: look up, serve or fill or relay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from crcache.asks import Ask, ListReferrers, ListTags, Ping, PullBlob, PullManifest
+from crcache.errors import Denied, OriginError, OriginRefused, StoreError, Unauthorized
+from crcache.facts import Membership, Query
+from crcache.flow.collect import dismiss
+from crcache.flow.fills import Fills
+from crcache.flow.verify import verify
+from crcache.interfaces import IBody, ICache, IStore
+from crcache.manifests import Manifests
+from crcache.origin import Origin
+from crcache.outcomes import Blob, CacheStatus, Outcome, Pong, Relayed
+from crcache.workers import Workers
+
+log = Logger()
+
+
+@implementer(ICache)
+class Cache:
+    """What becomes of each ask."""
+
+    def __init__(
+        self,
+        store: IStore,
+        origin: Origin,
+        fills: Fills,
+        manifests: Manifests,
+        hashing: Workers,
+        clock: Callable[[], float],
+    ) -> None:
+        """
+        @param hashing: threads that hash.
+        @param clock: the time of day, in seconds since the epoch.
+        """
+        self._store = store
+        self._origin = origin
+        self._fills = fills
+        self._manifests = manifests
+        self._hashing = hashing
+        self._clock = clock
+
+    def handle(self, ask: Ask) -> Deferred[Outcome]:
+        """As L{ICache.handle}."""
+        return Deferred.fromCoroutine(self._handle(ask))
+
+    async def _handle(self, ask: Ask) -> Outcome:
+        match ask:
+            case Ping():
+                return Pong()
+            case PullManifest():
+                return await self._manifests.pull(ask)
+            case PullBlob():
+                return await self._blob(ask)
+            case ListTags() | ListReferrers():
+                return await self._list(ask)
+
+    async def _list(self, ask: ListTags | ListReferrers) -> Relayed:
+        tags = isinstance(ask, ListTags)
+        query = Query(
+            ask.registry,
+            ask.repository,
+            "tags" if tags else "referrers",
+            None if isinstance(ask, ListTags) else ask.digest,
+            ask.client.request_id,
+            accept=ask.client.accept,
+            parameters=ask.parameters,
+        )
+        return Relayed((await self._origin.ask(query, ask.client)).answer, None)
+
+    # Blobs
+
+    async def _blob(self, ask: PullBlob) -> Outcome:
+        try:
+            member = await self._store.member(ask.registry, ask.repository, ask.digest)
+            body = await self._store.find(ask.digest)
+        except StoreError as problem:
+            log.warn("reading the cache failed: {problem}", problem=problem.message)
+            return await self._relay(ask)
+        known = member if member is not None and member.open else self._promised(ask)
+        if body is not None:
+            known = known or await self._confirmed(ask)
+            if known is None:
+                return await self._relay(ask)
+            body = await self._sound(ask, known, body)
+        if body is not None and known is not None:
+            age = 0.0 if known.since is None else max(self._clock() - known.since, 0.0)
+            return Blob(ask.digest, body.size, body if ask.body else None, CacheStatus.HIT, age)
+        return await self._miss(ask, known) if ask.body else await self._head(ask)
+
+    def _promised(self, ask: PullBlob) -> Membership | None:
+        """What a fetch through this repository, which is not noted yet, has proved."""
+        fill = self._fills.running(ask.registry, ask.digest)
+        return Membership(ask.digest, None, fill.size) if fill and ask.repository in fill.confirmed else None
+
+    async def _sound(self, ask: PullBlob, member: Membership, body: IBody) -> IBody | None:
+        """A file of another size than was said is hashed before it is served: one of the two is wrong."""
+        if member.size is None or member.size == body.size:
+            return body
+        try:
+            if await self._hashing.run(verify, body, ask.digest):
+                if member.open:
+                    await self._enrol(ask, body.size)
+                return body
+            log.warn("{digest} was damaged on disk; it is fetched again", digest=str(ask.digest))
+            await self._store.drop(ask.digest)
+        except StoreError as problem:
+            log.warn("reading the cache failed: {problem}", problem=problem.message)
+        return None
+
+    async def _confirmed(self, ask: PullBlob) -> Membership | None:
+        """What the origin says of this repository's holding the blob; C{None} if it does not answer HEADs.
+
+        @raise crcache.errors.OriginError: if it says no, or nothing.
+        """
+        try:
+            return await self._asked(ask)
+        except OriginRefused as problem:
+            if problem.detail == {"status": 405}:
+                return None
+            raise
+
+    async def _asked(self, ask: PullBlob) -> Membership:
+        """The origin's own HEAD; noted, if the answer is for everyone."""
+        granted = await self._origin.ask(self._query(ask, head=True), ask.client)
+        dismiss(granted.answer, head=True)
+        lengths = granted.answer.headers.getRawHeaders("Content-Length") or [""]
+        size = int(lengths[0]) if lengths[0].isdecimal() else None
+        if granted.open:
+            await self._enrol(ask, size)
+        return Membership(ask.digest, None, size, granted.open)
+
+    async def _enrol(self, ask: PullBlob, size: int | None) -> None:
+        try:
+            await self._store.enrol(ask.registry, ask.repository, [Membership(ask.digest, None, size)])
+        except StoreError as problem:
+            log.warn("noting {digest} failed: {problem}", digest=str(ask.digest), problem=problem.message)
+
+    async def _head(self, ask: PullBlob) -> Blob:
+        """A blob's body is never fetched for a HEAD."""
+        return Blob(ask.digest, (await self._asked(ask)).size, None, CacheStatus.MISS)
+
+    async def _miss(self, ask: PullBlob, member: Membership | None) -> Outcome:
+        joined = self._fills.running(ask.registry, ask.digest) is not None
+        fill = self._fills.begin(self._query(ask), None if member is None else member.size)
+        try:
+            await fill.opened()
+        except OriginError as problem:
+            # Credentials of its own may open it for the client; and another repository's refusal is not this one's.
+            same = fill.query.repository == ask.repository
+            refused = same and isinstance(problem, Unauthorized | Denied)
+            if same and not (refused and ask.client.authorization is not None):
+                raise
+            return await self._relay(ask, refused=refused)
+        except StoreError as problem:
+            log.warn("not caching {digest}: {problem}", digest=str(ask.digest), problem=problem.message)
+            return await self._relay(ask)
+        # Another repository's fill, or another process's, or one that needed no bytes, proves nothing for this one.
+        if member is None and ask.repository not in fill.confirmed and await self._confirmed(ask) is None:
+            return await self._relay(ask)
+        status = CacheStatus.COLLAPSED if joined else CacheStatus.STORED
+        return Blob(ask.digest, fill.size, fill, status, following=joined)
+
+    async def _relay(self, ask: PullBlob, *, refused: bool = False) -> Outcome:
+        """Straight from the origin, kept nowhere.
+
+        @param refused: crcache's own way has been, just now; only the client's is left.
+        """
+        query = self._query(ask, head=not ask.body)
+        if refused:
+            query = replace(query, authorization=ask.client.authorization)
+        if ask.span is not None and ask.body:
+            query = replace(query, span=ask.span)
+        granted = await self._origin.ask(query, ask.client)
+        return Relayed(granted.answer, ask.digest if granted.answer.status == 200 and ask.body else None)
+
+    @staticmethod
+    def _query(ask: PullBlob, *, head: bool = False) -> Query:
+        method: Literal["GET", "HEAD"] = "HEAD" if head else "GET"
+        return Query(ask.registry, ask.repository, "blob", ask.digest, ask.client.request_id, method)

@@ -1,0 +1,138 @@
+"""Manifests as origins give them: verified, and written down with what they say of their repository."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from twisted.logger import Logger
+
+from crcache.asks import Client
+from crcache.errors import CrcacheError, OriginLied, OriginRefused, StoreError
+from crcache.facts import Membership, Query, TagEntry
+from crcache.flow.collect import collect, dismiss
+from crcache.grammar.digest import Digest
+from crcache.grammar.manifest import KNOWN, LIMIT, Descriptor, parse_manifest
+from crcache.grammar.reference import Tag
+from crcache.interfaces import IAnswer, IStore
+from crcache.origin import Origin
+from crcache.outcomes import CacheStatus, Manifest
+from crcache.workers import Workers
+
+log = Logger()
+
+
+class Provenance:
+    """Asks an origin for manifests. What crcache's own way got is kept; what a client's credentials got is not."""
+
+    def __init__(self, store: IStore, origin: Origin, parsing: Workers, clock: Callable[[], float], keep: bool) -> None:
+        """
+        @param parsing: threads that hash and parse: a manifest may have megabytes.
+        @param clock: the time of day, in seconds since the epoch.
+        @param keep: whether manifests are kept at all; what they name is noted in any case.
+        """
+        self._store = store
+        self._origin = origin
+        self._parsing = parsing
+        self._clock = clock
+        self._keep = keep
+
+    async def head(self, query: Query, tag: Tag | None, client: Client | None) -> Manifest | None:
+        """A HEAD at the origin; C{None} if it is refused as such, or does not say what clients need.
+
+        @param tag: the tag that is to be noted if the answer is for everyone.
+        @param client: whose `Authorization` may be used.
+        """
+        try:
+            granted = await self._origin.ask(query, client)
+        except OriginRefused as problem:
+            if problem.detail == {"status": 405}:
+                return None
+            raise
+        dismiss(granted.answer, head=True)
+        head = self._said(granted.answer, query)
+        if head is None or not granted.open:
+            return head
+        if self._keep:
+            await self._note(query, [Membership(head.digest, head.media_type, head.size)], tag, head)
+        return head
+
+    @staticmethod
+    def _said(answer: IAnswer, query: Query) -> Manifest | None:
+        asked = query.reference if isinstance(query.reference, Digest) else None
+        digest = _digest_header(answer) or asked
+        media_type, length = _header(answer, "Content-Type"), _header(answer, "Content-Length")
+        media_type = (media_type or "").partition(";")[0].strip().lower()
+        if digest is None or media_type not in KNOWN or length is None or not length.isdecimal():
+            return None
+        if asked is not None and digest != asked:
+            raise OriginLied(f"{query.registry} answered {digest} to a request for {asked}")
+        return Manifest(digest, media_type, int(length), None, CacheStatus.MISS)
+
+    async def fetch(self, query: Query, tag: Tag | None, client: Client | None) -> Manifest:
+        """A GET at the origin, verified.
+
+        @param tag: the tag that is to be noted if the answer is for everyone.
+        @param client: whose `Authorization` may be used.
+        """
+        granted = await self._origin.ask(query, client)
+        answer = granted.answer
+        body = await collect(answer, LIMIT)
+        claimed = query.reference if isinstance(query.reference, Digest) else _digest_header(answer)
+        digest, kind, children = await self._parsing.run(_examine, body, claimed, _header(answer, "Content-Type"))
+        found = Manifest(digest, kind, len(body), body, CacheStatus.BYPASS)
+        if not granted.open:
+            return found
+        members = [Membership(child.digest, child.media_type, child.size) for child in children]
+        if not self._keep:
+            await self._note(query, members, None, found)
+            return found
+        try:
+            await self._store.put(digest, body)
+        except StoreError as problem:
+            log.warn("{digest} is not kept: {problem}", digest=str(digest), problem=problem.message)
+            return found
+        await self._note(query, [Membership(digest, kind, len(body)), *members], tag, found)
+        return replace(found, cache=CacheStatus.STORED)
+
+    async def retag(self, query: Query, tag: Tag, entry: TagEntry) -> None:
+        """Note what a tag means; a disk that fails fails no pull."""
+        try:
+            await self._store.set_tag(query.registry, query.repository, tag, entry)
+        except StoreError as problem:
+            log.warn("noting the tag {tag} failed: {problem}", tag=str(tag), problem=problem.message)
+
+    async def _note(self, query: Query, members: list[Membership], tag: Tag | None, found: Manifest) -> None:
+        try:
+            await self._store.enrol(query.registry, query.repository, members)
+        except StoreError as problem:
+            log.warn("noting {digest} failed: {problem}", digest=str(found.digest), problem=problem.message)
+        if tag is not None:
+            entry = TagEntry(found.digest, found.media_type, found.size, self._clock())
+            await self.retag(query, tag, entry)
+
+
+def _examine(
+    body: bytes, claimed: Digest | None, content_type: str | None
+) -> tuple[Digest, str, tuple[Descriptor, ...]]:
+    """A body's digest, media type and children. For a worker thread.
+
+    @raise OriginLied: if the digest is not the one claimed, or the body is no manifest.
+    """
+    digest = Digest.of(body, "sha256" if claimed is None else claimed.algorithm)
+    if claimed is not None and digest != claimed:
+        raise OriginLied(f"the origin sent {digest} for {claimed}")
+    manifest = parse_manifest(body, content_type)
+    return digest, manifest.media_type, manifest.children
+
+
+def _header(answer: IAnswer, name: str) -> str | None:
+    lines = answer.headers.getRawHeaders(name)
+    return lines[0] if lines else None
+
+
+def _digest_header(answer: IAnswer) -> Digest | None:
+    try:
+        return Digest.parse(_header(answer, "Docker-Content-Digest") or "")
+    except CrcacheError:
+        return None

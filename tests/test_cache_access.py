@@ -1,0 +1,234 @@
+"""Tests for L{crcache.cache}: knowing a digest opens nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from crcache.errors import BlobUnknown, OriginFailed, Unauthorized
+from crcache.facts import Query
+from crcache.grammar.digest import Digest
+from crcache.outcomes import Blob, CacheStatus, Relayed
+from crcache.testing.upstream import Turn
+from tests.story import (
+    CHALLENGE,
+    LAYER,
+    OTHER_REGISTRY,
+    OTHER_REPOSITORY,
+    REGISTRY,
+    REPOSITORY,
+    TOKEN,
+    StoryCase,
+)
+
+DIGEST = Digest.of(LAYER)
+
+
+def only(refusal: Turn, wanted: Callable[[Query], bool]) -> Callable[[Query], Turn | None]:
+    """A rule: what is not wanted is refused."""
+    return lambda query: None if wanted(query) else refusal
+
+
+class ElsewhereTests(StoryCase):
+    """Content that is on disk through one repository, asked for through another."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.add(LAYER)
+        self.fetch(self.blob(DIGEST))
+        self.asked()
+        self.others = [
+            self.blob(DIGEST, repository=OTHER_REPOSITORY),
+            self.blob(DIGEST, registry=OTHER_REGISTRY),
+        ]
+
+    def test_confirmed(self) -> None:
+        """The origin's HEAD is asked whether it has it, once; the body is not fetched again."""
+        for ask in self.others:
+            for question in ([f"HEAD {DIGEST}"], []):
+                found, data = self.fetch(ask)
+                self.assertEqual((data, found.cache), (LAYER, CacheStatus.HIT))
+                self.assertEqual(self.asked(), question)
+
+    def test_head(self) -> None:
+        """So is it for a HEAD."""
+        for ask in (self.blob(DIGEST, repository=OTHER_REPOSITORY, body=False),) * 2:
+            self.assertEqual(self.outcome(ask), Blob(DIGEST, len(LAYER), None, CacheStatus.HIT, 0.0))
+        self.assertEqual(self.asked(), [f"HEAD {DIGEST}"])
+
+    def test_not_there(self) -> None:
+        """An origin that does not have it has the last word, each time."""
+        self.always(Turn(status=404))
+        for ask in self.others * 2:
+            self.refusal(ask, BlobUnknown)
+        self.assertEqual(len(self.asked()), 4)
+
+    def test_without_a_word(self) -> None:
+        """An origin that cannot be asked opens nothing."""
+        self.always(Turn(status=500))
+        for ask in self.others:
+            self.refusal(ask, OriginFailed)
+
+    def test_refused(self) -> None:
+        """An origin that wants credentials gets them from the client, or its challenge goes there."""
+        self.close_to_strangers()
+        for ask in self.others:
+            error = self.refusal(ask, Unauthorized)
+            self.assertEqual(error.headers, (("WWW-Authenticate", CHALLENGE),))
+
+    def test_clients_own(self) -> None:
+        """Credentials of the client's open it for this request alone: the bytes may come from disk."""
+        self.close_to_strangers()
+        before = dict(self.store.members)
+        own = self.blob(DIGEST, repository=OTHER_REPOSITORY, authorization=TOKEN)
+        found, data = self.fetch(own)
+        self.assertEqual((data, found.cache), (LAYER, CacheStatus.HIT))
+        self.assertEqual([query.method for query in self.queries()], ["HEAD", "HEAD"])
+        self.assertEqual(self.store.members, before)
+        self.refusal(self.others[0], Unauthorized)
+
+    def test_no_heads(self) -> None:
+        """An origin that answers no HEADs gives its own body: relayed, and checked against the digest."""
+        self.upstream.rule = only(Turn(status=405), lambda query: query.method == "GET")
+        for ask in self.others:
+            found = self.outcome(ask)
+            assert isinstance(found, Relayed)
+            self.assertEqual((found.answer.status, found.digest), (200, DIGEST))
+            found.answer.abort()
+            self.assertEqual(self.asked(), [f"HEAD {DIGEST}", f"GET {DIGEST}"])
+
+
+class MeanwhileTests(StoryCase):
+    """A blob that is being fetched through one repository, asked for through another of the same registry."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.add(LAYER)
+        self.turn = Turn(stall=100)
+        self.upstream.turns = [self.turn]
+        found = self.outcome(self.blob(DIGEST))
+        assert isinstance(found, Blob)
+        self.first = found
+        self.asked()
+
+    def test_confirmed(self) -> None:
+        """Its origin confirms it with a HEAD, and it follows the same fetch; then it is a member, too."""
+        found = self.outcome(self.blob(DIGEST, repository=OTHER_REPOSITORY))
+        assert isinstance(found, Blob)
+        self.assertEqual(self.asked(), [f"HEAD {DIGEST}"])
+        self.assertEqual((found.cache, found.following), (CacheStatus.COLLAPSED, True))
+        self.turn.release()
+        self.assertEqual(self.read(found), LAYER)
+        self.assertIn((REGISTRY, OTHER_REPOSITORY, DIGEST), self.store.members)
+
+    def test_not_there(self) -> None:
+        """If it is not there, the fetch is none of its business, and goes on for the other."""
+        self.always(Turn(status=404))
+        self.refusal(self.blob(DIGEST, repository=OTHER_REPOSITORY), BlobUnknown)
+        self.turn.release()
+        self.assertEqual(self.read(self.first), LAYER)
+
+    def test_no_heads(self) -> None:
+        """If HEADs are refused, it gets a body of its own."""
+        self.upstream.rule = only(Turn(status=405), lambda query: query.method == "GET")
+        found = self.outcome(self.blob(DIGEST, repository=OTHER_REPOSITORY))
+        assert isinstance(found, Relayed)
+        self.assertEqual(found.digest, DIGEST)
+        found.answer.abort()
+        self.turn.release()
+        self.assertEqual(self.read(self.first), LAYER)
+
+    def test_own_word(self) -> None:
+        """Bytes that are in their place before it is noted whose they are need no second word from the origin."""
+        self.store.put(DIGEST, LAYER)
+        self.always(Turn(status=500))
+        found, data = self.fetch(self.blob(DIGEST))
+        self.assertEqual((data, found.cache), (LAYER, CacheStatus.HIT))
+        self.refusal(self.blob(DIGEST, repository=OTHER_REPOSITORY), OriginFailed)
+
+    def test_other_registry(self) -> None:
+        """Through another registry it is fetched from there: unverified bytes are nobody else's."""
+        self.upstream.turns = []
+        found, data = self.fetch(self.blob(DIGEST, registry=OTHER_REGISTRY))
+        self.assertEqual((data, found.cache), (LAYER, CacheStatus.STORED))
+        self.assertEqual(self.asked(), [f"GET {DIGEST}"])
+
+
+class RefusedMeanwhileTests(StoryCase):
+    """A fetch that waits for its origin's word."""
+
+    def test_anothers_refusal(self) -> None:
+        """What one repository's origin refuses says nothing of another, which is asked itself."""
+        self.add(LAYER)
+        for status in (401, 403, 404, 500):
+            held = Turn(hold=True, status=status)
+            self.upstream.rule = only(held, lambda query: query.repository == OTHER_REPOSITORY)
+            refused = self.cache.handle(self.blob(DIGEST))
+            waiting = self.cache.handle(self.blob(DIGEST, repository=OTHER_REPOSITORY))
+            held.release()
+            self.failureResultOf(refused)
+            found = self.successResultOf(waiting)
+            assert isinstance(found, Relayed), status
+            self.assertEqual((found.answer.status, found.digest), (200, DIGEST))
+            found.answer.abort()
+
+
+class PrivateTests(StoryCase):
+    """What only a client's own credentials open."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.add(LAYER)
+        self.close_to_strangers()
+
+    def test_challenge(self) -> None:
+        """Without credentials the client gets the origin's challenge, and nothing is left on disk."""
+        for body in (True, False):
+            error = self.refusal(self.blob(DIGEST, body=body), Unauthorized)
+            self.assertEqual(error.headers, (("WWW-Authenticate", CHALLENGE),))
+        self.assertEqual(self.written(), 0)
+
+    def test_relayed(self) -> None:
+        """With them it is relayed, checked against its digest, and kept nowhere; the next client gets the challenge."""
+        found = self.outcome(self.blob(DIGEST, authorization=TOKEN))
+        assert isinstance(found, Relayed)
+        self.assertEqual((found.answer.status, found.digest, found.cache), (200, DIGEST, CacheStatus.BYPASS))
+        self.assertEqual([query.authorization for query in self.queries()], [None, TOKEN])
+        found.answer.abort()
+        self.assertEqual(self.written(), 0)
+        self.refusal(self.blob(DIGEST), Unauthorized)
+
+    def test_range(self) -> None:
+        """A range of it is asked for as such, and has no digest to be checked against."""
+        for span, expected in (((10, 20), 10), ((100, None), len(LAYER) - 100)):
+            found = self.outcome(self.blob(DIGEST, authorization=TOKEN, span=span))
+            assert isinstance(found, Relayed)
+            self.assertEqual((found.answer.status, found.answer.length), (206, expected))
+            self.assertIsNone(found.digest)
+            self.assertEqual(self.queries()[-1].span, span)
+            found.answer.abort()
+
+    def test_range_ignored(self) -> None:
+        """An origin that ignores the range sends all of it, which can be checked."""
+        whole = Turn(ignore_range=True)
+        closed = Turn(status=401)
+        self.upstream.rule = lambda query: whole if query.authorization == TOKEN else closed
+        found = self.outcome(self.blob(DIGEST, authorization=TOKEN, span=(10, 20)))
+        assert isinstance(found, Relayed)
+        self.assertEqual((found.answer.status, found.digest), (200, DIGEST))
+        found.answer.abort()
+
+    def test_head(self) -> None:
+        """A HEAD of it is answered, and noted nowhere."""
+        found = self.outcome(self.blob(DIGEST, authorization=TOKEN, body=False))
+        self.assertEqual(found, Blob(DIGEST, len(LAYER), None, CacheStatus.MISS))
+        self.assertEqual(self.written(), 0)
+
+    def test_opened_already(self) -> None:
+        """What crcache's own way has got through this repository is everyone's, also when the origin closes."""
+        self.always(None)
+        self.fetch(self.blob(DIGEST))
+        self.close_to_strangers()
+        self.asked()
+        self.assertEqual(self.fetch(self.blob(DIGEST))[1], LAYER)
+        self.assertEqual(self.asked(), [])
+        self.assertTrue(self.store.members[REGISTRY, REPOSITORY, DIGEST].open)

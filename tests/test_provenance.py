@@ -1,0 +1,165 @@
+"""Tests for L{crcache.provenance}: what an origin sends for a manifest is believed only as far as it can be checked."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from crcache.errors import BodyCut, OriginLied, OriginRefused
+from crcache.facts import Query
+from crcache.grammar.digest import Digest
+from crcache.grammar.manifest import DOCKER_MANIFEST, LIMIT, OCI_INDEX, OCI_MANIFEST
+from crcache.grammar.reference import Tag
+from crcache.outcomes import CacheStatus, Manifest
+from crcache.testing.upstream import Turn
+from tests.story import CONFIG, LAYER, REGISTRY, REPOSITORY, TAG, TOKEN, StoryCase, image
+
+
+class FetchTests(StoryCase):
+    """L{Provenance.fetch<crcache.provenance.Provenance.fetch>}."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.digest = self.add_image(TAG)
+        self.data = self.upstream.content[TAG]
+
+    def get(self, reference: Tag | Digest = TAG) -> Deferred[Manifest]:
+        """Fetch it, noting the tag."""
+        query = Query(REGISTRY, REPOSITORY, "manifest", reference, "id-1")
+        tag = reference if isinstance(reference, Tag) else None
+        return Deferred.fromCoroutine(self.provenance.fetch(query, tag, self.client(authorization=TOKEN)))
+
+    def assertLied(self, turn: Turn, *references: Tag | Digest) -> None:
+        """Such an answer is the origin's fault, and nothing of it is kept."""
+        for reference in references or (TAG, self.digest):
+            self.upstream.turns = [turn]
+            error = self.failureResultOf(self.get(reference), OriginLied).value
+            self.assertEqual(error.status, 502)
+            self.assertEqual(self.written(), 0)
+
+    def test_kept(self) -> None:
+        """The manifest, what it names, and its tag are written down; membership is open."""
+        found = self.successResultOf(self.get())
+        self.assertEqual((found.body, found.digest, found.media_type), (self.data, self.digest, OCI_MANIFEST))
+        self.assertIs(found.cache, CacheStatus.STORED)
+        entry = self.store.tags[REGISTRY, REPOSITORY, TAG]
+        self.assertEqual((entry.digest, entry.media_type, entry.size), (self.digest, OCI_MANIFEST, len(self.data)))
+        self.assertEqual(entry.checked, self.day.now)
+        members = {digest: member for (_, _, digest), member in self.store.members.items()}
+        self.assertEqual(set(members), {self.digest, Digest.of(LAYER), Digest.of(CONFIG)})
+        self.assertEqual({member.open for member in members.values()}, {True})
+        self.assertEqual(members[Digest.of(LAYER)].size, len(LAYER))
+        self.assertEqual(list(self.store.contents), [self.digest])
+
+    def test_private(self) -> None:
+        """What only the client's credentials opened is given to it, and nothing is written down."""
+        self.close_to_strangers()
+        found = self.successResultOf(self.get())
+        self.assertEqual((found.body, found.cache), (self.data, CacheStatus.BYPASS))
+        self.assertEqual(self.written(), 0)
+
+    def test_wrong_bytes(self) -> None:
+        """Other bytes than were asked for by digest, or than the origin's own header says, are not passed on."""
+        self.assertLied(Turn(wrong=True))
+        self.assertLied(Turn(body=image(b"other"), headers={"Docker-Content-Digest": str(self.digest)}))
+
+    def test_wrong_header(self) -> None:
+        """Right bytes under a wrong digest in the header are not believed for a tag."""
+        self.assertLied(Turn(headers={"Docker-Content-Digest": str(Digest.of(b"other"))}), TAG)
+
+    def test_header_of_no_use(self) -> None:
+        """Without a digest in the header, or with one that is none, the bytes' own sha256 is the digest."""
+        for value in (None, "sha256:short", "md5:d41d8cd98f00b204e9800998ecf8427e", ""):
+            self.upstream.turns = [Turn(headers={"Docker-Content-Digest": value})]
+            self.assertEqual(self.successResultOf(self.get()).digest, self.digest)
+
+    def test_sha512_header(self) -> None:
+        """An origin may name a tag's manifest by its sha512: it is kept under that."""
+        digest = Digest.of(self.data, "sha512")
+        self.upstream.turns = [Turn(headers={"Docker-Content-Digest": str(digest)})]
+        self.assertEqual(self.successResultOf(self.get()).digest, digest)
+        self.assertEqual(list(self.store.contents), [digest])
+
+    def test_no_manifest(self) -> None:
+        """A page of HTML with status 200, JSON that is no manifest, and nothing at all are refused."""
+        for body in (b"<html>please log in</html>", b'{"token": "x"}', b"[]", b"\xff\xfe", b""):
+            self.assertLied(Turn(body=body), TAG)
+
+    def test_too_large(self) -> None:
+        """A manifest beyond eight MiB is refused: unread if its length is told, unfinished if not."""
+        huge = b" " * (LIMIT + 1)
+        self.assertLied(Turn(body=huge), TAG)
+        self.assertEqual(self.upstream.answers[-1].delivered, 0)
+        self.assertLied(Turn(body=huge + b" " * LIMIT, unsized=True), TAG)
+        self.assertLess(self.upstream.answers[-1].delivered, 2 * LIMIT)
+        self.assertTrue(self.upstream.answers[-1].aborted)
+
+    def test_just_large_enough(self) -> None:
+        """One of exactly eight MiB is taken."""
+        data = image(LAYER)
+        data += b" " * (LIMIT - len(data))
+        digest = self.add(data, media_type=OCI_MANIFEST)
+        self.assertEqual(self.successResultOf(self.get(digest)).size, LIMIT)
+
+    def test_cut(self) -> None:
+        """A body that breaks off is the origin's failure, and leaves nothing."""
+        for turn in (Turn(cut=50), Turn(cut=50, unsized=True)):
+            self.upstream.turns = [turn]
+            error = self.failureResultOf(self.get(), BodyCut).value
+            self.assertEqual(error.status, 502)
+            self.assertEqual(self.written(), 0)
+
+    def test_type_of_the_header(self) -> None:
+        """The media type is the header's if that is a manifest's, else the body's own."""
+        for header, expected in (
+            (OCI_INDEX, OCI_INDEX),
+            (f"{DOCKER_MANIFEST}; charset=utf-8", DOCKER_MANIFEST),
+            ("text/plain", OCI_MANIFEST),
+            (None, OCI_MANIFEST),
+        ):
+            self.upstream.turns = [Turn(headers={"Content-Type": header})]
+            self.assertEqual(self.successResultOf(self.get()).media_type, expected)
+
+    def test_without_keeping(self) -> None:
+        """If manifests are not to be kept, neither is the tag; what it names is noted."""
+        self.build(cache_manifests=False)
+        found = self.successResultOf(self.get())
+        self.assertEqual((found.body, found.cache), (self.data, CacheStatus.BYPASS))
+        self.assertEqual((self.store.tags, self.store.contents), ({}, {}))
+        self.assertIn((REGISTRY, REPOSITORY, Digest.of(LAYER)), self.store.members)
+
+
+class HeadTests(StoryCase):
+    """L{Provenance.head<crcache.provenance.Provenance.head>}."""
+
+    def head(self, reference: Tag | Digest) -> Deferred[Manifest | None]:
+        """Ask with HEAD."""
+        query = Query(REGISTRY, REPOSITORY, "manifest", reference, "id-1", "HEAD")
+        tag = reference if isinstance(reference, Tag) else None
+        return Deferred.fromCoroutine(self.provenance.head(query, tag, self.client(authorization=TOKEN)))
+
+    def test_noted(self) -> None:
+        """What the origin says of a tag is noted: membership and tag."""
+        digest = self.add_image(TAG)
+        found = self.successResultOf(self.head(TAG))
+        assert found is not None
+        self.assertEqual((found.digest, found.size), (digest, len(self.upstream.content[TAG])))
+        self.assertEqual(self.store.tags[REGISTRY, REPOSITORY, TAG].digest, digest)
+        self.assertEqual(list(self.store.members), [(REGISTRY, REPOSITORY, digest)])
+
+    def test_private(self) -> None:
+        """What it says to a client's own credentials is not."""
+        self.add_image(TAG)
+        self.close_to_strangers()
+        self.assertIsNotNone(self.successResultOf(self.head(TAG)))
+        self.assertEqual(self.written(), 0)
+
+    def test_not_said(self) -> None:
+        """Refusing HEADs, or saying too little, is no error; refusing with another status is."""
+        digest = self.add_image(TAG)
+        for turn in (Turn(status=405), Turn(unsized=True), Turn(headers={"Content-Type": "text/html"})):
+            for reference in (TAG, digest):
+                self.upstream.turns = [turn]
+                self.assertIsNone(self.successResultOf(self.head(reference)))
+        self.upstream.turns = [Turn(status=418)]
+        self.failureResultOf(self.head(TAG), OriginRefused)
+        self.assertEqual(self.written(), 0)
