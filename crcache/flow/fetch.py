@@ -98,6 +98,8 @@ class Fetch:
     async def _keep(self, size: int) -> None:
         """Clients are released at once; that the content then cannot be kept is no failure of theirs."""
         if self._syncing is not None:
+            # Other processes hear of it from the commit, a sync later.
+            self._fill.verified(size)
             await self._syncing
         if self._unsafe is not None:
             self._fill.verified(size)
@@ -110,7 +112,7 @@ class Fetch:
         try:
             await committed
         except StoreError as problem:
-            log.warn("{digest} is not kept: {problem}", digest=str(self._digest), problem=problem.message)
+            log.warn("keeping {digest} failed: {problem}", digest=str(self._digest), problem=problem.message)
 
     # Fetching
 
@@ -202,14 +204,18 @@ class Fetch:
             await waiting
 
     def _hashed(self) -> None:
-        front = self._hasher.hashed
-        if front - self._synced >= SYNC and self._syncing is None:
-            self._synced = front
-            self._syncing = self._ingest.synced(front)
-            self._syncing.addCallbacks(self._sync_ended, self._sync_failed)
+        self._sync(self._hasher.hashed)
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.callback(None)
+
+    def _sync(self, front: int) -> None:
+        """Now and then, so that a power cut costs little; not shortly before the end, which syncs it all anyway."""
+        size = self._ingest.size
+        if self._syncing is None and front - self._synced >= SYNC and (size is None or size - front >= SYNC):
+            self._synced = front
+            self._syncing = self._ingest.synced(front)
+            self._syncing.addCallbacks(self._sync_ended, self._sync_failed)
 
     def _sync_ended(self, _: None) -> None:
         self._syncing = None
