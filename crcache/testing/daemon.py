@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from crcache.grammar.reference import Registry
 from crcache.settings import Config, RegistrySettings
@@ -29,20 +29,20 @@ class Instance:
         build: Callable[..., Any],
         reactor: Any,
         directory: Path,
-        registries: Mapping[str, str],
+        origins: Mapping[str, str],
         **settings: Any,
     ) -> None:
         """
         @param build: C{crcache.tap.build}, which nothing here may import.
         @param directory: the cache directory.
-        @param registries: URLs of origins, by the names under which clients ask for them; all else about a registry
+        @param origins: URLs of origins, by the names under which clients ask for them; all else about a registry
             as in C{settings}.
         @param settings: further fields of L{Config}; C{registries} of its own wins over the URLs.
         """
         settings.setdefault("listen", (_LOOPBACK,))
         settings.setdefault("admin", _LOOPBACK)
         config = Config(cache_directory=directory, **settings)
-        named = {Registry.parse(name): url for name, url in registries.items()}
+        named = {Registry.parse(name): url for name, url in origins.items()}
         plain = {registry: RegistrySettings(registry, (url,), times=config.times) for registry, url in named.items()}
         self.config = replace(config, registries={**plain, **config.registries})
         self._reactor = reactor
@@ -55,16 +55,18 @@ class Instance:
 
         @raise SystemExit: with the line that says why it cannot.
         """
-        self._resolver = self._reactor.nameResolver
+        resolver = self._reactor.nameResolver
         self.service = self._build(self.config, self._reactor, environ={})
         self.service.privilegedStartService()
         self.service.startService()
+        self._resolver = resolver
 
     def stop(self) -> Deferred[None]:
-        """Stop listening and fetching. Fires when threads, locks and connections to origins are gone."""
-        if self._resolver is not None:
-            self._reactor.installNameResolver(self._resolver)
-            self._resolver = None
+        """Stop listening and fetching. Fires when threads, locks and connections to origins are gone. Idempotent."""
+        if self._resolver is None:
+            return succeed(None)
+        self._reactor.installNameResolver(self._resolver)
+        self._resolver = None
         stopped: Deferred[None] = self.service.stopService()
         return stopped
 
