@@ -1,0 +1,1 @@
+"""crcache side by side with what else would be put in its place: `python -m benchmarks`."""

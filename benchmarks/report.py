@@ -1,0 +1,95 @@
+"""The figures, the table, and what is to be reached."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+from benchmarks.measure import MIB, Plan, Samples
+
+Figures = dict[str, float]
+
+#: What crcache's times may be, as multiples of nginx's; its memory, in bytes; and the copies an origin may send.
+TIMES: Mapping[str, float] = {"cold": 1.5, "warm": 1.0, "warm_few": 1.0, "crowd": 1.0}
+BOUNDS: Mapping[str, float] = {"crowd_copies": 1.0, "idle_bytes": 60 * MIB, "above_idle_bytes": 30 * MIB}
+
+
+def figures(samples: Samples, plan: Plan) -> Figures:
+    """One number for each row: medians of times, and the worst of everything else."""
+    return {
+        "cold": median(samples.cold),
+        "warm": median(samples.warm),
+        "warm_few": median(samples.few),
+        "crowd": median(samples.crowd),
+        "crowd_copies": max(samples.copies),
+        "crowd_wrong_bodies": plan.many - min(samples.right),
+        "idle_bytes": max(samples.idle),
+        "above_idle_bytes": max(samples.above),
+    }
+
+
+def missed(servers: Mapping[str, Figures]) -> list[str]:
+    """The names of crcache's figures that are not what is to be reached."""
+    own, peer = servers["crcache"], servers["nginx"]
+    late = [name for name, factor in TIMES.items() if own[name] > factor * peer[name]]
+    high = [name for name, bound in BOUNDS.items() if own[name] > bound]
+    return [*late, *high, *(["crowd_wrong_bodies"] if own["crowd_wrong_bodies"] else [])]
+
+
+def table(servers: Mapping[str, Figures], plan: Plan) -> str:
+    """For people: a row for each figure, a column for each server, times with their ratio to nginx's."""
+    layer, crowd = f"{plan.layer // MIB} MiB", f"{plan.crowd // MIB} MiB"
+    labels = {
+        "cold": f"cold {layer}, 1 client",
+        "warm": f"warm {layer}, 1 client",
+        "warm_few": f"warm {layer}, {plan.few} clients at once",
+        "crowd": f"cold {crowd}, {plan.many} clients at once",
+        "crowd_copies": "  sent by the origin, copies",
+        "crowd_wrong_bodies": "  bodies that were wrong",
+        "idle_bytes": "memory, idle",
+        "above_idle_bytes": "memory, peak above idle",
+    }
+    late = missed(servers)
+    lines = [["", *servers, "to reach", ""]]
+    for name, label in labels.items():
+        cells = [_cell(name, its[name], servers["nginx"][name]) for its in servers.values()]
+        lines.append([label, *cells, _target(name), "MISSED" if name in late else "reached"])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
+def document(servers: Mapping[str, Figures], samples: Mapping[str, Samples], plan: Plan) -> dict[str, Any]:
+    """For machines: the figures, all that they were made from, and where."""
+    return {
+        "machine": {"system": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count()},
+        "plan": asdict(plan),
+        "servers": servers,
+        "samples": {name: asdict(its) for name, its in samples.items()},
+        "targets": {"times nginx's": TIMES, "at most": BOUNDS},
+        "missed": missed(servers),
+    }
+
+
+def _cell(name: str, value: float, peer: float) -> str:
+    if name in TIMES:
+        return f"{value:.3f} s ({value / peer:.2f}x)"
+    if name.endswith("_bytes"):
+        return f"{value / MIB:.1f} MiB"
+    return f"{value:.4g}"
+
+
+def _target(name: str) -> str:
+    if name in TIMES:
+        return f"<= {TIMES[name]:.2f}x"
+    bound = BOUNDS.get(name, 0)
+    return f"<= {bound / MIB:.0f} MiB" if name.endswith("_bytes") else f"<= {bound:g}"

@@ -1,0 +1,154 @@
+"""The caches that are compared, each as its documentation has it set up for this purpose, on one core."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from tests.real.daemon import Daemon
+from tests.real.processes import Process, free_port
+from tests.real.statics import StaticOrigin
+
+_NAME = "registry.test"
+
+# Buffers, kept connections and the lock's patience are above the defaults, in nginx's favour.
+_NGINX = """\
+daemon off;
+user root;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 1024; }}
+http {{
+    access_log {directory}/access.log combined;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    scgi_temp_path {directory}/scgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    sendfile on;
+    tcp_nopush on;
+    proxy_cache_path {directory}/cache levels=1:2 keys_zone=blobs:10m inactive=1d use_temp_path=off;
+    upstream origin {{
+        server 127.0.0.1:{origin};
+        keepalive 16;
+    }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass https://origin;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_ssl_verify on;
+            proxy_ssl_name localhost;
+            proxy_ssl_trusted_certificate {ca};
+            proxy_buffers 16 64k;
+            proxy_buffer_size 64k;
+            proxy_busy_buffers_size 128k;
+            proxy_cache blobs;
+            proxy_cache_valid 200 1d;
+            proxy_cache_lock on;
+            proxy_cache_lock_timeout 300s;
+            proxy_cache_lock_age 300s;
+        }}
+    }}
+}}
+"""
+
+
+class Server(Protocol):
+    """One of them, running, with nothing in its cache."""
+
+    @property
+    def pid(self) -> int:
+        """Of its first process."""
+
+    def url(self, path: str) -> str:
+        """Where it has what the origin has under that path."""
+
+    def stop(self) -> None:
+        """End it. Idempotent."""
+
+
+class Crcache:
+    """crcache, with its defaults."""
+
+    def __init__(self, directory: Path, origin: StaticOrigin, prefix: Sequence[str]) -> None:
+        self._daemon = Daemon(directory, {_NAME: {"url": origin.url, "ca": str(origin.ca)}}, prefix=prefix)
+
+    @property
+    def pid(self) -> int:
+        """Of its only process."""
+        return self._daemon.pid
+
+    def url(self, path: str) -> str:
+        """With C{ns}, as containerd sends it."""
+        return f"{self._daemon.url}{path}?ns={_NAME}"
+
+    def stop(self) -> None:
+        """End it. Idempotent."""
+        self._daemon.stop()
+
+
+class _Plain:
+    """A server that is one program and knows its one origin."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        directory: Path,
+        port: int,
+        prefix: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._url = f"http://127.0.0.1:{port}"
+        self._process = Process(command, directory / "log", prefix=prefix, environment=environment)
+        self._process.listens(port)
+
+    @property
+    def pid(self) -> int:
+        """Of its first process."""
+        return self._process.pid
+
+    def url(self, path: str) -> str:
+        """The same path."""
+        return self._url + path
+
+    def stop(self) -> None:
+        """End it. Idempotent."""
+        self._process.stop()
+
+
+def nginx(directory: Path, origin: StaticOrigin, prefix: Sequence[str]) -> Server:
+    """nginx's C{proxy_cache}, one worker; C{proxy_cache_lock} lets one of many clients fetch."""
+    port = free_port()
+    configuration = directory / "nginx.conf"
+    configuration.write_text(_NGINX.format(directory=directory, origin=origin.port, port=port, ca=origin.ca))
+    return _Plain(["nginx", "-c", str(configuration), "-p", str(directory), "-e", "stderr"], directory, port, prefix)
+
+
+def docker_registry(directory: Path, origin: StaticOrigin, prefix: Sequence[str]) -> Server:
+    """docker-registry as a pull-through cache (C{proxy.remoteurl})."""
+    port = free_port()
+    configuration = directory / "registry.yml"
+    settings = {
+        "version": 0.1,
+        "log": {"level": "warn"},
+        "storage": {"filesystem": {"rootdirectory": str(directory / "storage")}},
+        "proxy": {"remoteurl": origin.url},
+        "http": {"addr": f"127.0.0.1:{port}", "secret": "x"},
+    }
+    # JSON is YAML.
+    configuration.write_text(json.dumps(settings))
+    environment = {"SSL_CERT_FILE": str(origin.ca)}
+    return _Plain(["docker-registry", "serve", str(configuration)], directory, port, prefix, environment)
+
+
+#: By the names that the results carry; the first two are the ones compared.
+SERVERS: dict[str, Callable[[Path, StaticOrigin, Sequence[str]], Server]] = {
+    "crcache": Crcache,
+    "nginx": nginx,
+    "docker-registry": docker_registry,
+}

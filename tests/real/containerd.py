@@ -1,0 +1,84 @@
+"""A containerd of the test's own: its content, state and sockets are in a directory of the test's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from tests.real.processes import Process, run, until
+
+_CONFIGURATION = """\
+version = 2
+root = {root}
+state = {state}
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = {grpc}
+[ttrpc]
+address = {ttrpc}
+"""
+
+
+class Containerd:
+    """One containerd, and what C{ctr} does to it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._socket = directory / "grpc.sock"
+        configuration = _CONFIGURATION.format(
+            # A TOML basic string and a JSON string are alike for such paths.
+            root=json.dumps(str(directory / "root")),
+            state=json.dumps(str(directory / "state")),
+            grpc=json.dumps(str(self._socket)),
+            ttrpc=json.dumps(str(directory / "ttrpc.sock")),
+        )
+        (directory / "containerd.toml").write_text(configuration)
+        self._process = Process(
+            ["containerd", "--config", str(directory / "containerd.toml")], directory / "containerd.log"
+        )
+        self._process.ready("booted", lambda: "successfully booted" in self._process.said())
+
+    def stop(self) -> None:
+        """End it. Idempotent."""
+        self._process.stop()
+
+    def mirror(self, registry: str, origin: str, mirror: str) -> None:
+        """Have C{registry} pulled through C{mirror}; whatever that refuses comes from C{origin}. Both are base URLs."""
+        hosts = self._directory / "hosts" / registry
+        hosts.mkdir(parents=True, exist_ok=True)
+        (hosts / "hosts.toml").write_text(
+            f'server = "{origin}"\n[host."{mirror}"]\n  capabilities = ["pull", "resolve"]\n'
+        )
+
+    def pull(self, reference: str, *flags: str) -> None:
+        """Pull an image and unpack it.
+
+        @raise AssertionError: with what C{ctr} said, if that fails.
+        """
+        self._ctr("images", "pull", "--hosts-dir", str(self._directory / "hosts"), *flags, reference)
+
+    def forget(self) -> None:
+        """Remove all images, and with them all content."""
+        images = self._ctr("images", "ls", "-q").split()
+        self._ctr("images", "rm", "--sync", *images)
+        until("containerd's garbage collection", lambda: not self.digests())
+
+    def digests(self) -> set[str]:
+        """Of all content that containerd holds."""
+        return set(self._ctr("content", "ls", "-q").split())
+
+    def damaged(self) -> list[str]:
+        """The digests of the content whose bytes hash to something else."""
+        content = self._directory / "root" / "io.containerd.content.v1.content" / "blobs"
+        return [
+            digest for digest in self.digests() if f"sha256:{_sha256(content.joinpath(*digest.split(':')))}" != digest
+        ]
+
+    def _ctr(self, *words: str) -> str:
+        return run(["ctr", "--address", str(self._socket), *words])
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
