@@ -20,7 +20,7 @@ from crcache.errors import StoreError
 from crcache.facts import Membership, Verdict
 from crcache.grammar.reference import Repository
 from crcache.interfaces import IIngest
-from crcache.store.files import open_new, sync_directory
+from crcache.store.files import is_at, link_over, open_new, sync_directory
 from crcache.store.ingest import OpenIngest
 from crcache.store.marks import Marks, MarksDamaged, State
 from crcache.workers import Workers
@@ -30,8 +30,8 @@ log = Logger()
 #: Something else than a file in a file's place is not waited for.
 _SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _ATTEMPTS = 50
-
-
+#: How file systems say that they know no hard links.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)
 #: Notes memberships, in a worker thread, when the content is in its place.
 Enrol = Callable[[Sequence[tuple[Repository, Membership]]], None]
 
@@ -57,8 +57,8 @@ class FileIngest(OpenIngest):
     somebody may still be reading.
     """
 
-    def __init__(self, workers: Workers, place: Place, boot: bytes, enrol: Enrol) -> None:
-        super().__init__(workers)
+    def __init__(self, workers: Workers, syncing: Workers, place: Place, boot: bytes, enrol: Enrol) -> None:
+        super().__init__(workers, syncing)
         self._place = place
         self._boot = boot
         self._enrol = enrol
@@ -67,14 +67,14 @@ class FileIngest(OpenIngest):
         self.owner = False
 
     @classmethod
-    def begin(cls, workers: Workers, place: Place, boot: bytes, enrol: Enrol) -> FileIngest | None:
+    def begin(cls, workers: Workers, syncing: Workers, place: Place, boot: bytes, enrol: Enrol) -> FileIngest | None:
         """Own the fill, or follow whoever owns it; C{None} if the content is there by now. Blocking.
 
         @raise StoreError: if the directory fails us.
         """
         for attempt in range(_ATTEMPTS):
             time.sleep(0.001 * attempt)
-            made = cls(workers, place, boot, enrol)
+            made = cls(workers, syncing, place, boot, enrol)
             attached = False
             try:
                 attached = made._attach()
@@ -94,9 +94,10 @@ class FileIngest(OpenIngest):
         self._open_marks()
         self.owner = self._try_lock()
         if not self.owner:
-            self._follow()
-            return True
-        self._same_marks()
+            return self._follow()
+        # The lock means something only if it is on the file that others will find.
+        if not is_at(self._lock, self._place.marks):
+            raise _Again
         if self._is_content():
             self._unlink()
             return False
@@ -119,19 +120,6 @@ class FileIngest(OpenIngest):
         except BlockingIOError:
             return False
         return True
-
-    def _same_marks(self) -> None:
-        """The lock means something only if it is on the file that others will find."""
-        if not self._is_at(self._lock, self._place.marks):
-            raise _Again
-
-    @staticmethod
-    def _is_at(fd: int, path: Path) -> bool:
-        try:
-            found = os.stat(path, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return os.path.samestat(found, os.fstat(fd))
 
     def _is_content(self) -> bool:
         try:
@@ -159,16 +147,24 @@ class FileIngest(OpenIngest):
             # Whoever gave the verdict died before the content was in its place; its bytes are checked again.
             self._marks.state = State.ANSWERED
 
-    def _follow(self) -> None:
-        """The owner may be between making the two files, or between ending and unlinking: then look again."""
+    def _follow(self) -> bool:
+        """The owner may be between making the two files, or between ending and unlinking: then look again.
+
+        @return: False if there is content instead, which its owner has not cleared up behind yet.
+        """
         try:
             self._data = os.open(self._place.data, os.O_RDONLY | _SAFELY)
         except FileNotFoundError:
+            if self._is_content():
+                return False
             raise _Again from None
         if not self._marks.belongs_to(os.fstat(self._data).st_ino) or not self._marks.of_this_boot():
             raise _Again
-        if not self._is_at(self._lock, self._place.marks) or self.state is Verdict.FAILED:
+        if not is_at(self._lock, self._place.marks) or self.state is Verdict.FAILED:
             raise _Again
+        if self.state is Verdict.VERIFIED and self.hole(0) is not None:
+            raise _Again
+        return True
 
     def _remove(self) -> None:
         """Remove both files, holding the lock. Whoever has them open is told that they have failed."""
@@ -202,7 +198,7 @@ class FileIngest(OpenIngest):
     def _take_over(self) -> bool:
         if self.state is not Verdict.FILLING:
             return False
-        if not (self._is_at(self._lock, self._place.marks) and self._is_at(self._data, self._place.data)):
+        if not (is_at(self._lock, self._place.marks) and is_at(self._data, self._place.data)):
             self._marks.state = State.FAILED
             raise StoreError(f"{self._place.data}: was removed while it was being filled")
         writable = os.open(f"/proc/self/fd/{self._data}", os.O_RDWR | os.O_CLOEXEC)
@@ -221,17 +217,14 @@ class FileIngest(OpenIngest):
             self._marks.state = State.VERIFIED
         except (OSError, MarksDamaged) as error:
             return fail(StoreError(f"{self._place.marks}: {error}"))
-        return self._workers.run(self._commit, members)
+        return self._syncing.run(self._commit, members)
 
     def _commit(self, members: Sequence[tuple[Repository, Membership]]) -> None:
         place = self._place
         try:
             os.fdatasync(self._data)
-            if self._is_at(self._data, place.data):
-                os.fchmod(self._data, 0o440)
-                place.target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-                os.rename(place.data, place.target)
-                self._still_ours()
+            if is_at(self._data, place.data):
+                self._to_target()
                 sync_directory(place.target.parent)
                 sync_directory(place.data.parent)
                 self._enrol(members)
@@ -239,18 +232,34 @@ class FileIngest(OpenIngest):
                 log.warn("{path} was removed while it was being filled; it is not kept", path=str(place.data))
         except OSError as error:
             # After a failed sync nobody knows what the disk holds: the clients have the bytes, the cache does not.
-            if self._is_at(self._lock, place.marks):
+            if is_at(self._lock, place.marks):
                 self._unlink()
             raise StoreError(f"{error.filename or place.target}: {error.strerror}") from error
         finally:
             with contextlib.suppress(OSError):
-                if self._is_at(self._lock, place.marks):
+                if is_at(self._lock, place.marks):
                     os.unlink(place.marks)
             self.close()
 
+    def _to_target(self) -> None:
+        """By the open file, not by its path: that may be another's data any moment, if our marks were removed."""
+        place = self._place
+        os.fchmod(self._data, 0o440)
+        place.target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        try:
+            link_over(self._data, place.target)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            os.rename(place.data, place.target)
+            self._still_ours()
+        else:
+            if is_at(self._data, place.data):
+                os.unlink(place.data)
+
     def _still_ours(self) -> None:
-        """Without its marks the data is nobody's: another process may have begun anew between check and rename."""
-        if not self._is_at(self._data, self._place.target):
+        """Without links: another process may have begun anew between check and rename."""
+        if not is_at(self._data, self._place.target):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._place.target)
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self._place.data))
@@ -263,7 +272,7 @@ class FileIngest(OpenIngest):
 
     def _discard(self) -> None:
         try:
-            if self._is_at(self._lock, self._place.marks):
+            if is_at(self._lock, self._place.marks):
                 self._remove()
         except OSError as error:
             raise StoreError(f"{self._place.data}: {error.strerror}") from error

@@ -32,6 +32,53 @@ def beside(path: Path) -> Path:
     return path.parent / f".{secrets.token_hex(8)}"
 
 
+def probe(directory: Path) -> None:
+    """Write there, and leave nothing.
+
+    @raise OSError: as open(2), write(2); its C{filename} is the directory.
+    """
+    path = beside(directory / "probe")
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, b"x")
+        finally:
+            os.close(fd)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(directory)) from error
+
+
+def is_at(fd: int, path: Path) -> bool:
+    """Whether that is the open file's path, still."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, os.fstat(fd))
+
+
+def link_over(fd: int, path: Path) -> None:
+    """Put an open file at a path, in the place of what is there. It keeps the path it has.
+
+    @raise OSError: as linkat(2), rename(2); EPERM and others if the file system knows no hard links.
+    """
+    draft = beside(path)
+    # Python follows the link there only if it is given a directory.
+    directory = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.link(str(fd), draft, src_dir_fd=directory, follow_symlinks=True)
+    finally:
+        os.close(directory)
+    try:
+        os.rename(draft, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(draft)
+        raise
+
+
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o640, durable: bool = False) -> None:
     """Put a small file in its place, whole or not at all.
 

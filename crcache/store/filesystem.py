@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -20,7 +19,7 @@ from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.interfaces import IBody, IIngest, IStore
 from crcache.store.content import Content
 from crcache.store.fileingest import FileIngest, Place
-from crcache.store.files import beside, read_small, touch, write_atomically
+from crcache.store.files import probe, read_small, touch, write_atomically
 from crcache.store.layout import VERSION, Layout
 from crcache.store.marks import boot_id
 from crcache.store.records import membership_from, membership_record, merged, tag_from, tag_record
@@ -34,12 +33,16 @@ class Filesystem:
     Each operation is one job for a worker thread; nothing is remembered in memory.
     """
 
-    def __init__(self, root: Path, workers: Workers, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, root: Path, workers: Workers, clock: Callable[[], float], syncing: Workers | None = None
+    ) -> None:
         """
         @param clock: the time of day, in seconds since the epoch.
+        @param syncing: do what waits for the disk, so that nothing else waits for it; by default C{workers} do.
         """
         self._layout = Layout(root)
         self._workers = workers
+        self._syncing = workers if syncing is None else syncing
         self._clock = clock
         self._boot = b""
 
@@ -49,8 +52,7 @@ class Filesystem:
         try:
             self._boot = boot_id()
             self._check_version()
-            for path in (layout.root, layout.blobs, layout.ingest, layout.registries):
-                path.mkdir(parents=True, exist_ok=True, mode=0o750)
+            layout.root.mkdir(parents=True, exist_ok=True, mode=0o750)
             self._probe()
             if not layout.version.exists():
                 write_atomically(layout.version, f"{VERSION}\n".encode(), durable=True)
@@ -85,19 +87,23 @@ class Filesystem:
         try:
             self._probe()
         except OSError as error:
-            raise StoreError(f"cache directory {self._layout.root}: cannot be written: {error.strerror}") from error
+            raise StoreError(
+                f"cache directory {self._layout.root}: cannot be written: {error.strerror} ({error.filename})"
+            ) from error
 
     def _probe(self) -> None:
-        # Without the cache directory itself there is nothing to write to; what is below it can be made again.
-        self._layout.ingest.mkdir(exist_ok=True, mode=0o750)
-        path = beside(self._layout.ingest / "probe")
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, b"x")
-        finally:
-            os.close(fd)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        """Write to each directory: someone may have made one of them for another user.
+
+        @raise OSError: whose C{filename} is the directory.
+        """
+        layout = self._layout
+        for path in (layout.ingest, layout.blobs, layout.registries):
+            # Without the cache directory itself there is nothing to write to; what is below it can be made again.
+            path.mkdir(exist_ok=True, mode=0o750)
+            probe(path)
+        for path in layout.algorithms():
+            if os.path.lexists(path):
+                probe(path)
 
     # Content
 
@@ -115,11 +121,17 @@ class Filesystem:
             if error.errno == errno.ELOOP:
                 return None
             raise StoreError(f"{path}: {error.strerror}") from error
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            os.close(fd)
-            return None
-        return Content(fd, found.st_size, touch(fd, self._clock()))
+        content = None
+        try:
+            found = os.fstat(fd)
+            if stat.S_ISREG(found.st_mode):
+                content = Content(fd, found.st_size, touch(fd, self._clock()))
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}") from error
+        finally:
+            if content is None:
+                os.close(fd)
+        return content
 
     def read(self, digest: Digest, limit: int) -> Deferred[bytes | None]:
         """As L{IStore.read}."""
@@ -144,7 +156,7 @@ class Filesystem:
 
     def put(self, digest: Digest, data: bytes) -> Deferred[None]:
         """As L{IStore.put}."""
-        return self._workers.run(self._put, digest, data)
+        return self._syncing.run(self._put, digest, data)
 
     def _put(self, digest: Digest, data: bytes) -> None:
         path = self._layout.content(digest)
@@ -175,7 +187,7 @@ class Filesystem:
                 self._enrol(registry, repository, [membership])
 
         for _ in range(3):
-            found = FileIngest.begin(self._workers, place, self._boot, enrol)
+            found = FileIngest.begin(self._workers, self._syncing, place, self._boot, enrol)
             if found is not None:
                 return found
             content = self._find(digest)

@@ -49,9 +49,12 @@ class OpenIngest:
     _data: int
     _marks: Marks
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Workers, syncing: Workers | None = None) -> None:
+        """
+        @param syncing: do what waits for the disk; by default C{workers} do.
+        """
         self._workers = workers
-        self._syncing = False
+        self._syncing = workers if syncing is None else syncing
 
     @property
     def size(self) -> int | None:
@@ -120,7 +123,7 @@ class OpenIngest:
 
     def synced(self, front: int) -> Deferred[None]:
         """As L{IIngest.synced<crcache.interfaces.IIngest>}."""
-        return self._workers.run(self._synced, front)
+        return self._syncing.run(self._synced, front)
 
     def _synced(self, front: int) -> None:
         try:

@@ -10,6 +10,8 @@ from crcache.grammar.reference import Registry, Repository, Tag
 
 #: What the C{VERSION} file holds; another number means a layout that this release must not touch.
 VERSION = "1"
+#: Of digests: each has its directory of content.
+ALGORITHMS = ("sha256", "sha512")
 
 
 class Layout:
@@ -21,6 +23,10 @@ class Layout:
         self.blobs = root / "blobs"
         self.ingest = root / "ingest"
         self.registries = root / "registries"
+
+    def algorithms(self) -> list[Path]:
+        """The directories of content."""
+        return [self.blobs / algorithm for algorithm in ALGORITHMS]
 
     def content(self, digest: Digest) -> Path:
         """Committed content."""

@@ -84,9 +84,14 @@ class Marks:
         return self._read(16, 8) == self._boot
 
     def adopt(self) -> None:
-        """Take over marks of another boot: forget what lies beyond the synced front."""
+        """Take over marks of another boot: forget its verdict, and what lies beyond the synced front.
+
+        The boot id comes last: until then nobody else believes the rest.
+        """
         if self.of_this_boot():
             return
+        if self.state is State.VERIFIED:
+            self.state = State.ANSWERED
         front = self.front
         first, within = divmod(front, SEGMENT)
         length = os.fstat(self._fd).st_size

@@ -16,7 +16,10 @@ from tests.store.other import now
 from tests.store.stores import ALPINE, DATA, DIGEST, SEGMENT, content_of
 
 #: What changes something on disk, or makes it lasting.
-CHANGES = ("open", "pwrite", "pwritev", "write", "rename", "unlink", "fdatasync", "fsync", "fchmod", "ftruncate")
+CHANGES = (
+    "open", "pwrite", "pwritev", "write", "link", "rename", "unlink",
+    "fchmod", "ftruncate", "fdatasync", "fsync",
+)  # fmt: skip
 
 
 class Dying:
@@ -124,9 +127,12 @@ class CrashTests(DirectoryCase):
         await fill.commit(len(DATA), [(ALPINE, Membership(DIGEST))])
         kinds = [step for step in steps if not step.startswith(("open", "write"))]
         self.assertEqual(kinds[0], f"pwrite {marked}")
-        self.assertEqual(kinds[1:4], [f"fdatasync {data}", f"fchmod {data}", f"rename {data}"])
-        self.assertEqual(kinds[4:6], [f"fsync {self.root}/blobs/sha256", f"fsync {self.root}/ingest"])
-        self.assertIn("/_digests/.", kinds[6])
+        self.assertEqual(kinds[1:3], [f"fdatasync {data}", f"fchmod {data}"])
+        self.assertTrue(kinds[3].startswith("link "), kinds)
+        self.assertIn("rename " + str(self.root / "blobs/sha256/."), kinds[4])
+        self.assertEqual(kinds[5], f"unlink {data}")
+        self.assertEqual(kinds[6:8], [f"fsync {self.root}/blobs/sha256", f"fsync {self.root}/ingest"])
+        self.assertIn("/_digests/.", kinds[8])
         self.assertEqual(kinds[-1], f"unlink {marked}")
 
     async def test_failed_sync(self) -> None:

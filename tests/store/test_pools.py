@@ -1,0 +1,122 @@
+"""L{crcache.store.filesystem}: which threads do what, and what it does when it is out of luck."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from crcache.errors import StoreError
+from crcache.facts import Membership
+from crcache.grammar.digest import Digest
+from crcache.grammar.reference import DOCKER_IO
+from crcache.store import files, filesystem
+from crcache.store.filesystem import Filesystem
+from crcache.workers import Inline
+from tests.store.case import DirectoryCase
+from tests.store.stores import ALPINE, DATA, DIGEST, LATEST, SEGMENT, descriptors
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Busy(Inline):
+    """Workers that wait for a slow disk until they are told."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Callable[[], object]] = []
+
+    def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """Later."""
+        done: Deferred[T] = Deferred()
+        self._waiting.append(lambda: Inline.run(self, work, *args, **kwargs).chainDeferred(done))
+        return done
+
+    def go_on(self) -> int:
+        """Do it all; how much it was."""
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each()
+        return len(waiting)
+
+
+class PoolTests(DirectoryCase):
+    """What waits for the disk is done by threads of its own."""
+
+    def another(self) -> Filesystem:
+        """With a slow disk."""
+        self.busy = Busy()
+        return Filesystem(self.root, Inline(), self.clock, self.busy)
+
+    async def test_apart(self) -> None:
+        """While content is put, synced and committed, all else goes on."""
+        small = Digest.of(b"small")
+        fill = await self.filled()
+        waiting = [self.store.put(small, b"small"), fill.synced(SEGMENT)]
+        self.assertIsNone(await self.store.find(DIGEST))
+        self.assertIsNone(await self.store.read(small, 10))
+        await self.store.enrol(DOCKER_IO, ALPINE, [Membership(DIGEST)])
+        self.assertIsNotNone(await self.store.member(DOCKER_IO, ALPINE, DIGEST))
+        self.assertIsNone(await self.store.tag(DOCKER_IO, ALPINE, LATEST))
+        self.assertFalse((await self.ingest()).owner)
+        await self.store.ready()
+        await fill.write(0, [DATA])
+        self.assertFalse(any(each.called for each in waiting))
+        self.assertEqual(self.busy.go_on(), 2)
+        committed = fill.commit(len(DATA), [])
+        self.assertFalse(committed.called)
+        self.assertEqual(self.busy.go_on(), 1)
+        await committed
+        self.assertEqual(await self.store.read(small, 10), b"small")
+        self.assertIsNotNone(await self.store.find(DIGEST))
+
+
+class ProbeTests(DirectoryCase):
+    """Each directory may be of another user's making."""
+
+    def _unwritable(self, path: Path) -> None:
+        """Root may write everywhere but there."""
+        if path.is_dir():
+            for each in path.iterdir():
+                each.rmdir()
+            path.rmdir()
+        os.symlink("/proc/self/fd", path)
+
+    async def test_each(self) -> None:
+        """One that cannot be written is named, at the start and by readiness; then nothing is left behind in others."""
+        for name in ("blobs", "registries", "ingest", "blobs/sha256", "blobs/sha512"):
+            path = self.root / name
+            self._unwritable(path)
+            for error in (
+                self.assertRaises(StoreError, self.another().start),
+                await self.fails(self.store.ready(), StoreError),
+            ):
+                self.assertIn(f"cache directory {self.root}: cannot be written: ", str(error))
+                self.assertTrue(str(error).endswith(f"({path})"), error)
+            path.unlink()
+            self.store.start()
+            await self.store.ready()
+        self.assertEqual(self.files(), {"VERSION"})
+
+
+class DescriptorTests(DirectoryCase):
+    """Descriptors are closed, whatever happens."""
+
+    async def test_find(self) -> None:
+        """Content whose file fails on being looked at is an error, and is not kept open."""
+        await self.store.put(DIGEST, DATA)
+
+        def fail(fd: int, now: float) -> float:
+            raise OSError(5, "Input/output error")
+
+        before = descriptors()
+        with_touch = files.touch
+        self.patch(filesystem, "touch", fail)
+        error = await self.fails(self.store.find(DIGEST), StoreError)
+        self.assertIn("Input/output error", str(error))
+        self.assertEqual(descriptors(), before)
+        self.patch(filesystem, "touch", with_touch)
+        self.assertIsNotNone(await self.store.find(DIGEST))
