@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -21,6 +22,13 @@ from crcache.interfaces import IStore
 from crcache.workers import Workers
 
 log = Logger()
+
+
+class CannotStart(Exception):
+    """What keeps the daemon from starting, in one line.
+
+    Not a L{SystemExit}: in the background twistd tells the waiting parent process of an L{Exception} alone.
+    """
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Parts:
 
     @ivar warnings: one line each, to be logged at start.
     @ivar close_upstream: closes the connections to origins.
-    @ivar on_start: called when threads run and before the first request.
+    @ivar on_start: called when threads run and before the first request; what it returns is called before they end.
     """
 
     listeners: Sequence[Listener]
@@ -50,14 +58,14 @@ class Parts:
     store: IStore
     fills: Fills
     close_upstream: Callable[[], Deferred[None]]
-    on_start: Callable[[], None]
+    on_start: Callable[[], Callable[[], None]]
     warnings: Sequence[str] = field(default=())
 
 
 class Daemon(Service):
     """Ports are opened before privileges are dropped; threads, locks and files after that, once twistd has forked.
 
-    What keeps it from starting is one line on stderr and exit status 1.
+    What keeps it from starting is L{CannotStart}; L{tell_why} makes one line on stderr of it, and exit status 1.
 
     @ivar draining: whether it has been told to stop.
     """
@@ -68,6 +76,7 @@ class Daemon(Service):
         self._parts = parts
         self._ports: list[IListeningPort] = []
         self.draining = False
+        self._undo: Callable[[], None] = _nothing
 
     @property
     def ports(self) -> tuple[IListeningPort, ...]:
@@ -81,33 +90,33 @@ class Daemon(Service):
     def privilegedStartService(self) -> None:
         """Open the ports.
 
-        @raise SystemExit: with the line that says which cannot be had.
+        @raise CannotStart: with the line that says which cannot be had.
         """
         super().privilegedStartService()
         for listener in self._parts.listeners:
             try:
                 opening = listener.endpoint().listen(listener.factory)
             except Exception as error:
-                _refuse(f"{listener.name}: cannot listen: {error}")
+                raise CannotStart(f"{listener.name}: cannot listen: {error}") from error
             problems: list[Failure] = []
             opening.addCallbacks(self._ports.append, problems.append)
             for problem in problems:
                 cause = getattr(problem.value, "socketError", None) or problem.value
-                _refuse(f"{listener.name}: cannot listen: {getattr(cause, 'strerror', None) or cause}")
+                raise CannotStart(f"{listener.name}: cannot listen: {getattr(cause, 'strerror', None) or cause}")
 
     def startService(self) -> None:
         """Check the store, start the threads.
 
-        @raise SystemExit: with the line that says what is wrong with the cache directory.
+        @raise CannotStart: with the line that says what is wrong with the cache directory.
         """
         try:
             self._parts.store.start()
         except StoreError as problem:
-            _refuse(problem.message)
+            raise CannotStart(problem.message) from problem
         super().startService()
         for workers in self._parts.workers:
             workers.start()
-        self._parts.on_start()
+        self._undo = self._parts.on_start()
         for warning in self._parts.warnings:
             # Not as C{warning}: observers take an event with that field for one of Python's own.
             log.warn("{line}", line=warning)
@@ -129,8 +138,13 @@ class Daemon(Service):
         await self._parts.fills.stop()
         await DeferredList([*closing, self._parts.close_upstream()], consumeErrors=True)
         self._parts.store.stop()
+        self._undo()
         for workers in self._parts.workers:
             workers.stop()
+
+
+def _nothing() -> None:
+    """What there is to undo before anything has begun."""
 
 
 def _address(address: object) -> str:
@@ -142,7 +156,12 @@ def _address(address: object) -> str:
     return os.fsdecode(name) if isinstance(name, bytes) else str(address)
 
 
-def _refuse(line: str) -> None:
-    """End the process before it serves: one line, no traceback."""
-    sys.stderr.flush()
-    raise SystemExit(f"crcache: {line}")
+def tell_why(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """As L{sys.excepthook}, but of L{CannotStart} only its line: in the log, and on the process's own stderr."""
+    if not isinstance(error, CannotStart):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    log.critical("{line}", line=f"crcache: {error}")
+    # By now sys.stderr is the log. In the background this one leads nowhere, and twistd's first process tells.
+    if sys.__stderr__ is not None:
+        print(f"crcache: {error}", file=sys.__stderr__, flush=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,8 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from crcache.cache import Cache
-from crcache.daemon import Daemon, Listener, Parts
-from crcache.errors import StoreError
+from crcache.daemon import CannotStart, Daemon, Listener, Parts, tell_why
+from crcache.errors import ConfigError, StoreError
 from crcache.flow.fills import Fills
 from crcache.flow.sender import Sender
 from crcache.flow.tools import Tools
@@ -38,6 +39,7 @@ from crcache.workers import Workers
 
 #: Threads for each kind of work. None of them keeps a processor busy for long but hashing.
 DISK_THREADS = 8
+SYNCING_THREADS = 4
 READING_THREADS = 8
 HASHING_THREADS = 4
 NAME_THREADS = 8
@@ -47,7 +49,12 @@ def makeService(options: Options) -> IService:
     """What twistd runs."""
     from twisted.internet import reactor
 
-    service: IService = build(options.config, reactor, warnings=options.warnings)
+    sys.excepthook = tell_why
+    try:
+        service: IService = build(options.config, reactor, warnings=options.warnings)
+    except ConfigError as problem:
+        # Of what the options cannot see: the environment's proxies.
+        raise CannotStart(problem.message) from problem
     return service
 
 
@@ -60,13 +67,16 @@ def build(
     @param environ: says where the proxies are, if the configuration does not.
     """
     disk = Workers(reactor, DISK_THREADS, "crcache-disk")
+    syncing = Workers(reactor, SYNCING_THREADS, "crcache-syncing")
     reading = Workers(reactor, READING_THREADS, "crcache-reading")
     hashing = Workers(reactor, HASHING_THREADS, "crcache-hashing")
     names = Workers(reactor, NAME_THREADS, "crcache-names")
     clock = time.time
 
-    meter = Meter(config.registries)
-    store = Filesystem(config.cache_directory, disk, clock)
+    # Those that the administrator has named anywhere; clients cannot add to them.
+    credited = {registry for registry, _ in config.credentials.entries}
+    meter = Meter({*config.registries, *credited, config.default_registry})
+    store = Filesystem(config.cache_directory, disk, clock, syncing)
     upstream = Upstream(reactor, config.upstream, config.registry, config.credentials, meter, environ)
     origin = Origin(upstream)
 
@@ -74,7 +84,7 @@ def build(
         return pause(failures, config.upstream.retries, random.random())  # noqa: S311
 
     fills = Fills(Tools(reactor, store, upstream, hashing, meter, retry))
-    provenance = Provenance(store, origin, hashing, clock, config.cache_manifests)
+    provenance = Provenance(store, origin, hashing, clock, config.cache_manifests, reactor)
     rules = Rules(config.cache_manifests, config.ignore, lambda registry: config.registry(registry).times)
     manifests = Manifests(store, provenance, rules, clock)
     cache = Cache(store, origin, fills, manifests, hashing, clock)
@@ -90,7 +100,7 @@ def build(
     listeners = [Listener(each, partial(endpoint, each), clients) for each in config.listen]
     parts = Parts(
         listeners,
-        [disk, reading, hashing, names],
+        [disk, syncing, reading, hashing, names],
         store,
         fills,
         upstream.close,
@@ -118,9 +128,9 @@ def build(
     return daemon
 
 
-def _on_start(reactor: Any, names: Workers) -> None:
+def _on_start(reactor: Any, names: Workers) -> Callable[[], None]:
     keep_buffers()
-    resolver.install(reactor, names.pool)
+    return resolver.install(reactor, names.pool).retire
 
 
 def _now(reasons: list[str]) -> Deferred[list[str]]:

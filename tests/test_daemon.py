@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -14,12 +21,13 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from crcache.daemon import Daemon, Listener, Parts
+from crcache.daemon import CannotStart, Daemon, Listener, Parts, tell_why
 from crcache.errors import StoreError
 from crcache.store.memory import Memory
 from crcache.workers import Inline
 
 ADDRESS = IPv4Address("TCP", "127.0.0.1", 3000)
+FREE = "tcp:0:interface=127.0.0.1"
 
 
 @implementer(IListeningPort)
@@ -112,6 +120,11 @@ class DaemonTests(SynchronousTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, observer)
         self.fills = Fills(self.events)
 
+    def begin(self) -> Callable[[], None]:
+        """Note when it is called, and when what it returns is."""
+        self.events.append("on start")
+        return lambda: self.events.append("undo")
+
     def daemon(
         self,
         *endpoints: Endpoint | Exception,
@@ -140,7 +153,7 @@ class DaemonTests(SynchronousTestCase):
                 Store(self.events, problem),
                 self.fills,  # type: ignore[arg-type]
                 close,
-                lambda: self.events.append("on start"),
+                self.begin,
                 warnings,
             )
         )
@@ -168,7 +181,7 @@ class DaemonTests(SynchronousTestCase):
         self.assertNoResult(stopped)
         self.fills.stopped.callback(None)
         self.successResultOf(stopped)
-        self.assertEqual(self.events[2:], ["close upstream", "stop store", "stop threads"])
+        self.assertEqual(self.events[2:], ["close upstream", "stop store", "undo", "stop threads"])
 
     def test_cannot_listen(self) -> None:
         """A port that cannot be had ends the process with one line that names it and says why."""
@@ -179,21 +192,21 @@ class DaemonTests(SynchronousTestCase):
             (ValueError("no such thing"), "no such thing"),
         ):
             daemon = self.daemon(Endpoint(self.events, Port(self.events)), Endpoint(self.events, problem))
-            error = self.assertRaises(SystemExit, daemon.privilegedStartService)
-            self.assertEqual(error.code, f"crcache: tcp:1: cannot listen: {why}")
+            error = self.assertRaises(CannotStart, daemon.privilegedStartService)
+            self.assertEqual(str(error), f"tcp:1: cannot listen: {why}")
 
     def test_no_endpoint(self) -> None:
         """So does one that cannot even be made by then."""
         daemon = self.daemon(ValueError("the certificate has gone"))
-        error = self.assertRaises(SystemExit, daemon.privilegedStartService)
-        self.assertEqual(error.code, "crcache: tcp:0: cannot listen: the certificate has gone")
+        error = self.assertRaises(CannotStart, daemon.privilegedStartService)
+        self.assertEqual(str(error), "tcp:0: cannot listen: the certificate has gone")
 
     def test_unusable_store(self) -> None:
         """A cache directory that cannot be used ends it as well, before any thread is started."""
         daemon = self.daemon(problem=StoreError("cache directory /x: cannot be written"))
         daemon.privilegedStartService()
-        error = self.assertRaises(SystemExit, daemon.startService)
-        self.assertEqual(error.code, "crcache: cache directory /x: cannot be written")
+        error = self.assertRaises(CannotStart, daemon.startService)
+        self.assertEqual(str(error), "cache directory /x: cannot be written")
         self.assertEqual(self.events, [])
 
     def test_says_so(self) -> None:
@@ -210,3 +223,79 @@ class DaemonTests(SynchronousTestCase):
         lines = [formatEvent(event) for event in self.logged]
         self.assertIn("mind the {gap}", lines)
         self.assertIn("is ready on 127.0.0.1:3000, [::1]:3001, /run/crcache.sock", lines[-1])
+
+    def test_tell_why(self) -> None:
+        """The line is told once in the log and once on stderr, however odd; other errors keep their tracebacks."""
+        told, others = io.StringIO(), []
+        self.patch(sys, "__stderr__", told)
+        self.patch(sys, "__excepthook__", lambda *error: others.append(error))
+        tell_why(CannotStart, CannotStart("mind the {gap}"), None)
+        self.assertEqual(told.getvalue(), "crcache: mind the {gap}\n")
+        self.assertEqual([formatEvent(event) for event in self.logged], ["crcache: mind the {gap}"])
+        other = ValueError("x")
+        tell_why(ValueError, other, None)
+        self.assertEqual(others, [(ValueError, other, None)])
+        self.assertEqual(told.getvalue(), "crcache: mind the {gap}\n")
+        # Nobody has one to tell it to, in a process that was started without.
+        self.patch(sys, "__stderr__", None)
+        tell_why(CannotStart, CannotStart("again"), None)
+        self.assertEqual(len(self.logged), 2)
+
+
+@dataclass
+class Ended:
+    """A process that did not start serving."""
+
+    status: int
+    stdout: str
+    stderr: str
+    log: str
+    pidfile: bool
+
+
+class TwistdTests(SynchronousTestCase):
+    """twistd, in a process of its own, with what cannot work."""
+
+    def twistd(self, *arguments: str, background: bool = False) -> Ended:
+        """Run it until it ends."""
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir(parents=True)
+        pidfile, log = directory / "pid", directory / "log"
+        command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "--pidfile", str(pidfile)]
+        command += ["--logfile", str(log)] if background else ["--nodaemon"]
+        command += ["crcache", "--cache-dir", str(directory / "cache"), "--admin", "off", *arguments]
+        top = str(Path(__file__).parents[1])
+        # Not pipes: what hangs in the background would keep them open beyond the timeout.
+        with open(directory / "out", "w") as out, open(directory / "err", "w") as err:
+            done = subprocess.run(
+                command, cwd=top, env={**os.environ, "PYTHONPATH": top}, stdin=subprocess.DEVNULL, stdout=out,
+                stderr=err, timeout=20, check=False,
+            )  # fmt: skip
+        logged = log.read_text() if background else ""
+        return Ended(
+            done.returncode, (directory / "out").read_text(), (directory / "err").read_text(), logged, pidfile.exists()
+        )
+
+    def refused(self, line: str, *arguments: str) -> None:
+        """It ends with status 1, no pidfile, and this line: alone on stderr, or by way of the waiting parent."""
+        here = self.twistd(*arguments)
+        self.assertEqual((here.status, here.stderr, here.pidfile), (1, f"crcache: {line}\n", False), here)
+        self.assertEqual(here.stdout.count(line), 1, here.stdout)
+        self.assertNotIn("Traceback", here.stdout)
+        behind = self.twistd(*arguments, background=True)
+        self.assertEqual((behind.status, behind.pidfile), (1, False), behind)
+        # twistd passes on so many characters, and refers to the log for the rest.
+        self.assertIn(f"CannotStart: {line}"[:60], behind.stderr)
+        self.assertIn(f"crcache: {line}", behind.log)
+        self.assertNotIn("Traceback", behind.log)
+
+    def test_unwritable(self) -> None:
+        """A cache directory that cannot be made, in the foreground and in the background."""
+        why = "cannot be written: No such file or directory (/proc/nope)"
+        self.refused(f"cache directory /proc/nope: {why}", "--cache-dir", "/proc/nope", "--listen", FREE)
+
+    def test_taken_port(self) -> None:
+        """A port that another process has."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+            self.refused(f"{endpoint}: cannot listen: Address already in use", "--listen", endpoint)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IHostResolution, IResolutionReceiver
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from crcache import tap
+from crcache.daemon import CannotStart, tell_why
 from crcache.settings import Config
+from crcache.store import fileingest, files, ingest
 from crcache.testing.content import noise
 from crcache.testing.script import Fault
 from tests.clients.case import REPO, ClientCase, blob_path, eventually, manifest_path
@@ -23,6 +29,26 @@ from tests.web.cases import pause, reactor
 
 PLAIN = "tcp:0:interface=127.0.0.1"
 DATA = noise(3 << 20)
+
+
+@implementer(IResolutionReceiver)
+class Addresses:
+    """What a name is resolved to."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self.done: Deferred[list[str]] = Deferred()
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        """As L{IResolutionReceiver}."""
+
+    def addressResolved(self, address: Any) -> None:
+        """As L{IResolutionReceiver}."""
+        self.found.append(address.host)
+
+    def resolutionComplete(self) -> None:
+        """As L{IResolutionReceiver}."""
+        self.done.callback(self.found)
 
 
 def descriptors() -> set[str]:
@@ -52,10 +78,12 @@ class BuildTests(ClientCase):
 
     def test_service(self) -> None:
         """What twistd gets is a service, under a name."""
+        self.patch(sys, "excepthook", sys.excepthook)
         directory = self.directory() / "cache"
         service = tap.makeService(self.options("--cache-dir", str(directory)))
         verifyObject(IService, service)
         self.assertEqual(service.name, "crcache")
+        self.assertIs(sys.excepthook, tell_why)
 
     def test_nothing_opened(self) -> None:
         """Nothing is opened or written, and no thread started, before the service is: twistd forks in between."""
@@ -70,12 +98,19 @@ class BuildTests(ClientCase):
         """What the configuration gives reason to warn of is logged at the start."""
         config = Config(self.directory(), listen=(PLAIN,), admin=None)
         service = tap.build(config, reactor, warnings=("x.yaml: anyone can read the passwords",), environ={})
-        resolver = reactor.nameResolver
         service.privilegedStartService()
         service.startService()
-        reactor.installNameResolver(resolver)
         await service.stopService()
         self.assertIn("x.yaml: anyone can read the passwords", [event.get("line") for event in self.events])
+
+    def test_proxy_of_the_environment(self) -> None:
+        """A proxy in the environment that is none keeps the daemon from starting, with one line that names it."""
+        environ = {**os.environ, "HTTPS_PROXY": "socks5://127.0.0.1:1"}
+        self.patch(tap.build, "__kwdefaults__", {**(tap.build.__kwdefaults__ or {}), "environ": environ})
+        self.patch(sys, "excepthook", sys.excepthook)
+        options = self.options("--cache-dir", str(self.directory()))
+        problem = self.assertRaises(CannotStart, tap.makeService, options)
+        self.assertIn("HTTPS_PROXY", str(problem))
 
     async def test_no_admin(self) -> None:
         """C{admin: off} opens no second port."""
@@ -91,16 +126,52 @@ class BuildTests(ClientCase):
         self.assertEqual((await self.ask(manifest_path("1.0"))).body, image.manifest)
         self.assertTrue(any("crcache-names" in name for name in threads()), threads())
 
+    async def test_name_resolver_given_back(self) -> None:
+        """Once it has stopped, names are looked up as before, by whoever still holds its resolver too."""
+        before = reactor.nameResolver
+        first = tap.build(Config(self.directory(), listen=(PLAIN,), admin=None), reactor, environ={})
+        second = tap.build(Config(self.directory(), listen=(PLAIN,), admin=None), reactor, environ={})
+        for service in (first, second):
+            service.privilegedStartService()
+            service.startService()
+        held = reactor.nameResolver
+        for service in (first, second):
+            await service.stopService()
+        for resolver in (held, reactor.nameResolver):
+            receiver = Addresses()
+            resolver.resolveHostName(receiver, "localhost")
+            self.assertIn("127.0.0.1", await receiver.done)
+        reactor.installNameResolver(before)
+
+    async def test_syncing(self) -> None:
+        """What waits for the disk has threads of its own, so that look-ups do not wait with it."""
+        seen: set[str] = set()
+
+        class Noting:
+            def __getattr__(self, name: str) -> Any:
+                if name in ("fdatasync", "fsync"):
+                    seen.add(threading.current_thread().name.rsplit("-", 1)[0])
+                return getattr(os, name)
+
+        image = self.origin.add_image(REPO, "1.0")
+        # Starting syncs as well, before there is anybody who might wait.
+        self.assertTrue(self.cache.port)
+        for module in (fileingest, files, ingest):
+            self.patch(module, "os", Noting())
+        for target in (manifest_path("1.0"), blob_path(image.layers[0])):
+            self.assertEqual((await self.ask(target)).status, 200)
+        await self.cache.stop()
+        self.assertEqual({name.split("-Thread")[0].split("PoolThread-")[-1] for name in seen}, {"crcache-syncing"})
+
 
 class RefusalTests(ClientCase):
-    """What keeps it from starting: one line, and exit status 1."""
+    """What keeps it from starting: one line."""
 
     def line(self, directory: Path | None = None, **settings: Any) -> str:
         """The line that starting ends with."""
-        with self.assertRaises(SystemExit) as caught:
+        with self.assertRaises(CannotStart) as caught:
             self.instance(directory, admin=None, **settings)
-        line = caught.exception.code
-        assert isinstance(line, str)
+        line = str(caught.exception)
         self.assertEqual(len(line.splitlines()), 1)
         return line
 
@@ -108,7 +179,7 @@ class RefusalTests(ClientCase):
         """A port that another process has."""
         self.assertEqual(
             self.line(listen=(f"tcp:{self.cache.port}:interface=127.0.0.1",)),
-            f"crcache: tcp:{self.cache.port}:interface=127.0.0.1: cannot listen: Address already in use",
+            f"tcp:{self.cache.port}:interface=127.0.0.1: cannot listen: Address already in use",
         )
 
     async def test_unusable_directory(self) -> None:
@@ -122,11 +193,11 @@ class RefusalTests(ClientCase):
         """Starting with this cache directory ends with a line that names it."""
         service = tap.build(Config(directory, listen=(PLAIN,), admin=None), reactor, environ={})
         service.privilegedStartService()
-        with self.assertRaises(SystemExit) as caught:
+        with self.assertRaises(CannotStart) as caught:
             service.startService()
-        line = str(caught.exception.code)
+        line = str(caught.exception)
         self.assertEqual(len(line.splitlines()), 1)
-        self.assertTrue(line.startswith(f"crcache: cache directory {directory}: "), line)
+        self.assertTrue(line.startswith(f"cache directory {directory}: "), line)
         self.assertIn(why, line)
         await service.stopService()
 

@@ -53,7 +53,7 @@ class Instance:
     def start(self) -> None:
         """Listen and serve; also again, after L{stop}.
 
-        @raise SystemExit: with the line that says why it cannot.
+        @raise crcache.daemon.CannotStart: with the line that says why it cannot.
         """
         resolver = self._reactor.nameResolver
         self.service = self._build(self.config, self._reactor, environ={})

@@ -62,6 +62,18 @@ class Resolver:
         self._pool = pool
         self._getaddrinfo = getaddrinfo
         self._waiting: dict[_Key, list[_Resolution]] = {}
+        self._before: Any = None
+        self._retired = False
+
+    def install(self) -> None:
+        """Have the reactor ask this one from now on."""
+        self._before = self._reactor.installNameResolver(self)
+
+    def retire(self) -> None:
+        """Begin no more look-ups: the one that was there before is asked again, also by who still asks this one."""
+        self._retired = True
+        if self._reactor.nameResolver is self:
+            self._reactor.installNameResolver(self._before)
 
     def resolveHostName(
         self,
@@ -72,6 +84,11 @@ class Resolver:
         transportSemantics: str = "TCP",
     ) -> IHostResolution:
         """As L{IHostnameResolver}. A name that cannot be looked up has no addresses."""
+        if self._retired:
+            before: IHostResolution = self._before.resolveHostName(
+                resolutionReceiver, hostName, portNumber, addressTypes, transportSemantics
+            )
+            return before
         receiver: Any = resolutionReceiver
         resolution = _Resolution(hostName, receiver)
         receiver.resolutionBegan(resolution)
@@ -109,10 +126,10 @@ class Resolver:
 
 
 def install(reactor: Any, pool: ThreadPool) -> Resolver:
-    """Let the reactor resolve names in that pool, which the caller starts and stops. Returns the resolver.
+    """Let the reactor resolve names in that pool, which the caller starts, and stops after it has retired the resolver.
 
     A look-up cannot be interrupted, so the pool's size is how many dead names can be waited for at once.
     """
     resolver = Resolver(reactor, pool)
-    reactor.installNameResolver(resolver)
+    resolver.install()
     return resolver
