@@ -154,7 +154,7 @@ class OriginLied(OriginError):
 
 
 class BodyCut(OriginError):
-    """A body ended before its length, or came to a stop (L{OriginTimeout} is never raised for a body)."""
+    """A body ended before its length, or came to a stop (L{OriginTimeout} is raised for a manifest's alone)."""
 
 
 # Ours --------------------------------------------------------------------------------------

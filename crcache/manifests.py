@@ -21,13 +21,15 @@ from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.interfaces import IStore
 from crcache.origin import FAILING
 from crcache.outcomes import CacheStatus, Manifest
-from crcache.policy.freshness import Absent, Freshness, judge, may_cache
+from crcache.policy.freshness import Freshness, Lately, judge, may_cache
 from crcache.provenance import Provenance
 from crcache.settings import Times
 
 log = Logger()
 
 T = TypeVar("T")
+
+Method = Literal["GET", "HEAD"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Manifests:
         self._provenance = provenance
         self._rules = rules
         self._clock = clock
-        self._absent: Absent[tuple[Registry, Repository, Tag | Digest]] = Absent()
+        self._absent: Lately[tuple[Method, Registry, Repository, Tag | Digest]] = Lately()
         self._moved = _Moved()
         self._gets: Shared[Manifest] = Shared()
         self._heads: Shared[Manifest | None] = Shared()
@@ -92,16 +94,17 @@ class Manifests:
             return None
         try:
             member = await self._store.member(ask.registry, ask.repository, digest)
-            if member is None or not member.open or member.media_type not in KNOWN:
+            kind = None if member is None or not member.open else member.media_type
+            if member is None or kind is None or not (kind in KNOWN or kind.endswith("+json")):
                 return None
             body = await self._store.read(digest, LIMIT)
         except StoreError as problem:
             log.warn("reading the cache failed: {problem}", problem=problem.message)
             return None
-        if body is None:
+        if body is None or not (kind in KNOWN or await self._provenance.declared(body, kind)):
             return None
         age = None if member.since is None else max(self._clock() - member.since, 0.0)
-        return Manifest(digest, member.media_type, len(body), body if ask.body else None, CacheStatus.HIT, age)
+        return Manifest(digest, kind, len(body), body if ask.body else None, CacheStatus.HIT, age)
 
     async def _by_tag(self, ask: PullManifest, tag: Tag) -> Manifest:
         entry = await self._entry(ask, tag)
@@ -134,10 +137,14 @@ class Manifests:
     async def _revalidated(self, ask: PullManifest, tag: Tag, old: TagEntry) -> Manifest:
         """What a tag means by now. A new meaning is noted with its manifest, lest the old one be lost for nothing."""
         query = self._query(ask, tag, "HEAD")
-        self._check_presence(ask, tag)
+        self._check_presence(ask, tag, "GET")
 
         async def check() -> TagEntry | None:
-            head = await self._provenance.head(query, None, None)
+            try:
+                head = await self._provenance.head(query, None, None)
+            except ManifestUnknown:
+                # That of a GET alone is believed of a tag that was there.
+                return None
             if head is None:
                 return None
             entry = TagEntry(head.digest, head.media_type, head.size, self._clock())
@@ -146,7 +153,7 @@ class Manifests:
             return entry
 
         self._moved.forget(ask, tag)
-        entry = await self._checks.join(self._key(ask, tag), lambda: self._noting(ask, tag, check()))
+        entry = await self._checks.join(self._key(ask, tag), check)
         if entry is None:
             found = await self._anew(replace(ask, body=True), tag)
             return replace(found, body=found.body if ask.body else None)
@@ -182,19 +189,19 @@ class Manifests:
 
     async def _asked(self, ask: PullManifest, reference: Tag | Digest) -> Manifest:
         """Ask the origin in crcache's own way."""
-        self._check_presence(ask, reference)
+        self._check_presence(ask, reference, "GET" if ask.body else "HEAD")
         key = self._key(ask, reference)
         tag = reference if isinstance(reference, Tag) and self._keeps(reference) else None
         if not ask.body:
             query = self._query(ask, reference, "HEAD")
             asking = self._provenance.head
-            head = await self._heads.join(key, lambda: self._noting(ask, reference, asking(query, tag, None)))
+            head = await self._heads.join(key, lambda: self._noting(ask, reference, "HEAD", asking(query, tag, None)))
             if head is not None:
                 return head
         joined = key in self._gets
         get = self._query(ask, reference, "GET")
         fetch = self._provenance.fetch
-        found = await self._gets.join(key, lambda: self._noting(ask, reference, fetch(get, tag, None)))
+        found = await self._gets.join(key, lambda: self._noting(ask, reference, "GET", fetch(get, tag, None)))
         for moved, entry in self._moved.take(ask, found.digest):
             await self._provenance.retag(get, moved, entry)
         if joined:
@@ -231,24 +238,29 @@ class Manifests:
         return ask.registry, ask.repository, reference
 
     @staticmethod
-    def _query(ask: PullManifest, reference: Tag | Digest, method: Literal["GET", "HEAD"]) -> Query:
+    def _query(ask: PullManifest, reference: Tag | Digest, method: Method) -> Query:
         return Query(ask.registry, ask.repository, "manifest", reference, ask.client.request_id, method, ACCEPT)
 
     # What is not there
 
-    def _check_presence(self, ask: PullManifest, reference: Tag | Digest) -> None:
-        if self._absent.holds(self._key(ask, reference), self._clock()):
+    def _check_presence(self, ask: PullManifest, reference: Tag | Digest, method: Method) -> None:
+        if self._absent.holds((method, *self._key(ask, reference)), self._clock()):
             raise ManifestUnknown(f"{ask.registry} said lately that it has no manifest {reference} of {ask.repository}")
 
-    async def _noting(self, ask: PullManifest, reference: Tag | Digest, asking: Coroutine[Any, Any, T]) -> T:
-        """What comes of asking in crcache's own way; if that is a 404, it is remembered, and a tag forgotten."""
+    async def _noting(
+        self, ask: PullManifest, reference: Tag | Digest, method: Method, asking: Coroutine[Any, Any, T]
+    ) -> T:
+        """What comes of asking in crcache's own way. A 404 is remembered: a HEAD's for HEADs alone, as some origins
+        answer them all so; a GET's for both, and a tag forgotten."""
         try:
             return await asking
         except ManifestUnknown:
             if self._keeps(reference):
                 ttl = self._rules.times(ask.registry).negative_ttl
-                self._absent.add(self._key(ask, reference), self._clock(), ttl)
-            if isinstance(reference, Tag):
+                methods: tuple[Method, ...] = ("HEAD",) if method == "HEAD" else ("HEAD", "GET")
+                for each in methods:
+                    self._absent.add((each, *self._key(ask, reference)), self._clock(), ttl)
+            if method == "GET" and isinstance(reference, Tag):
                 try:
                     await self._store.forget_tag(ask.registry, ask.repository, reference)
                 except StoreError as problem:

@@ -12,9 +12,10 @@ from crcache.errors import (
     OriginLied,
     OriginTimeout,
     OriginUnreachable,
+    RangeNotSatisfiable,
 )
 from crcache.facts import Query
-from crcache.flow.answers import refusal
+from crcache.flow.answers import first, refusal
 from crcache.flow.collect import dismiss
 from crcache.interfaces import IAnswer, IUpstream
 
@@ -45,7 +46,8 @@ class Origin:
 
         @param query: one that has an C{authorization} is put with that alone, and what it gets is for that client.
         @param client: C{None}: crcache's own way only.
-        @raise crcache.errors.OriginError: for whatever is not 2xx, and as L{IUpstream.ask}.
+        @raise crcache.errors.RangeNotSatisfiable: if the range that was asked for begins past the end.
+        @raise crcache.errors.OriginError: for whatever else is not 2xx, and as L{IUpstream.ask}.
         """
         answer = await self._upstream.ask(query)
         own = query.authorization is None
@@ -54,7 +56,19 @@ class Origin:
             answer = await self._upstream.ask(replace(query, authorization=client.authorization))
             own = False
         if not 200 <= answer.status < 300:
-            problem = refusal(answer, query)
+            try:
+                problem = _beyond(answer) if answer.status == 416 and query.span is not None else refusal(answer, query)
+            except BaseException:
+                answer.abort()
+                raise
             dismiss(answer, head=query.method == "HEAD")
             raise problem
         return Granted(answer, own)
+
+
+def _beyond(answer: IAnswer) -> RangeNotSatisfiable:
+    """The client's own range is at fault, and C{Content-Range} tells it the size."""
+    line = first(answer, "Content-Range")
+    return RangeNotSatisfiable(
+        "Ask for a range that begins before the blob's end.", headers=() if line is None else [("Content-Range", line)]
+    )

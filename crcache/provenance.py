@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from crcache.asks import Client
 from crcache.errors import CrcacheError, OriginLied, OriginRefused, StoreError
 from crcache.facts import Membership, Query, TagEntry
+from crcache.flow.answers import first
 from crcache.flow.collect import collect, dismiss
 from crcache.grammar.digest import Digest
+from crcache.grammar.length import parse_length
 from crcache.grammar.manifest import KNOWN, LIMIT, Descriptor, parse_manifest
 from crcache.grammar.reference import Tag
 from crcache.interfaces import IAnswer, IStore
@@ -25,17 +28,27 @@ log = Logger()
 class Provenance:
     """Asks an origin for manifests. What crcache's own way got is kept; what a client's credentials got is not."""
 
-    def __init__(self, store: IStore, origin: Origin, parsing: Workers, clock: Callable[[], float], keep: bool) -> None:
+    def __init__(
+        self,
+        store: IStore,
+        origin: Origin,
+        parsing: Workers,
+        clock: Callable[[], float],
+        keep: bool,
+        timer: IReactorTime | None = None,
+    ) -> None:
         """
         @param parsing: threads that hash and parse: a manifest may have megabytes.
         @param clock: the time of day, in seconds since the epoch.
         @param keep: whether manifests are kept at all; what they name is noted in any case.
+        @param timer: for the time that a manifest may take to come; C{None}: as long as it comes at all.
         """
         self._store = store
         self._origin = origin
         self._parsing = parsing
         self._clock = clock
         self._keep = keep
+        self._timer = timer
 
     async def head(self, query: Query, tag: Tag | None, client: Client | None) -> Manifest | None:
         """A HEAD at the origin; C{None} if it is refused as such, or does not say what clients need.
@@ -61,13 +74,13 @@ class Provenance:
     def _said(answer: IAnswer, query: Query) -> Manifest | None:
         asked = query.reference if isinstance(query.reference, Digest) else None
         digest = _digest_header(answer) or asked
-        media_type, length = _header(answer, "Content-Type"), _header(answer, "Content-Length")
+        media_type, length = first(answer, "Content-Type"), parse_length(first(answer, "Content-Length") or "")
         media_type = (media_type or "").partition(";")[0].strip().lower()
-        if digest is None or media_type not in KNOWN or length is None or not length.isdecimal():
+        if digest is None or media_type not in KNOWN or length is None:
             return None
         if asked is not None and digest != asked:
             raise OriginLied(f"{query.registry} answered {digest} to a request for {asked}")
-        return Manifest(digest, media_type, int(length), None, CacheStatus.MISS)
+        return Manifest(digest, media_type, length, None, CacheStatus.MISS)
 
     async def fetch(self, query: Query, tag: Tag | None, client: Client | None) -> Manifest:
         """A GET at the origin, verified.
@@ -77,9 +90,9 @@ class Provenance:
         """
         granted = await self._origin.ask(query, client)
         answer = granted.answer
-        body = await collect(answer, LIMIT)
+        body = await collect(answer, LIMIT, self._timer)
         claimed = query.reference if isinstance(query.reference, Digest) else _digest_header(answer)
-        digest, kind, children = await self._parsing.run(_examine, body, claimed, _header(answer, "Content-Type"))
+        digest, kind, children = await self._parsing.run(_examine, body, claimed, first(answer, "Content-Type"))
         found = Manifest(digest, kind, len(body), body, CacheStatus.BYPASS)
         if not granted.open:
             return found
@@ -94,6 +107,11 @@ class Provenance:
             return found
         await self._note(query, [Membership(digest, kind, len(body)), *members], tag, found)
         return replace(found, cache=CacheStatus.STORED)
+
+    async def declared(self, body: bytes, media_type: str) -> bool:
+        """Whether a body says of itself that it is a manifest of this media type, for types that crcache doesn't know:
+        a config, which was noted with its type as well, does not."""
+        return await self._parsing.run(_declares, body, media_type)
 
     async def retag(self, query: Query, tag: Tag, entry: TagEntry) -> None:
         """Note what a tag means; a disk that fails fails no pull."""
@@ -126,13 +144,16 @@ def _examine(
     return digest, manifest.media_type, manifest.children
 
 
-def _header(answer: IAnswer, name: str) -> str | None:
-    lines = answer.headers.getRawHeaders(name)
-    return lines[0] if lines else None
+def _declares(body: bytes, media_type: str) -> bool:
+    """For a worker thread."""
+    try:
+        return parse_manifest(body, None).media_type == media_type
+    except OriginLied:
+        return False
 
 
 def _digest_header(answer: IAnswer) -> Digest | None:
     try:
-        return Digest.parse(_header(answer, "Docker-Content-Digest") or "")
+        return Digest.parse(first(answer, "Docker-Content-Digest") or "")
     except CrcacheError:
         return None

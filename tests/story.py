@@ -21,9 +21,10 @@ from crcache.flow.tools import Tools
 from crcache.grammar.digest import Digest
 from crcache.grammar.manifest import OCI_INDEX, OCI_MANIFEST
 from crcache.grammar.reference import Registry, Repository, Tag
+from crcache.interfaces import IAnswer
 from crcache.manifests import Manifests, Rules
 from crcache.origin import Origin
-from crcache.outcomes import Blob, Manifest, Outcome
+from crcache.outcomes import Blob, Manifest, Outcome, Relayed
 from crcache.provenance import Provenance
 from crcache.secret import Secret
 from crcache.settings import Times
@@ -117,6 +118,13 @@ class StoryCase(SynchronousTestCase):
         self.upstream = FakeUpstream()
         self.meter = FakeMeter()
         self.build()
+        self._relayed: list[IAnswer] = []
+        self.addCleanup(self._nothing_left_open)
+
+    def _nothing_left_open(self) -> None:
+        """What was not passed on to be relayed has been read, or given up: else its connection were lost for good."""
+        unread = [answer for answer in self.upstream.answers if answer._done is None and not answer.aborted]
+        self.assertEqual([answer for answer in unread if answer not in self._relayed], [])
 
     def build(
         self,
@@ -204,7 +212,10 @@ class StoryCase(SynchronousTestCase):
 
     def outcome(self, ask: Ask) -> Outcome:
         """What comes of an ask, at once."""
-        return self.successResultOf(self.cache.handle(ask))
+        found = self.successResultOf(self.cache.handle(ask))
+        if isinstance(found, Relayed):
+            self._relayed.append(found.answer)
+        return found
 
     def pull(self, ask: PullManifest | None = None) -> Manifest:
         """The manifest; of L{TAG}, if it is not said."""

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from crcache.errors import Denied, ManifestUnknown, OriginFailed, Unauthorized
+from crcache.facts import Membership
 from crcache.grammar.digest import Digest
-from crcache.grammar.manifest import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
+from crcache.grammar.manifest import ACCEPT, DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
 from crcache.outcomes import CacheStatus
 from crcache.secret import Secret
 from crcache.testing.upstream import Turn
-from tests.story import CHALLENGE, CONFIG, LAYER, OTHER_REGISTRY, OTHER_REPOSITORY, TAG, TOKEN, StoryCase, image, index
+from tests.story import (
+    CHALLENGE,
+    CONFIG,
+    LAYER,
+    OTHER_REGISTRY,
+    OTHER_REPOSITORY,
+    REGISTRY,
+    REPOSITORY,
+    TAG,
+    TOKEN,
+    StoryCase,
+    image,
+    index,
+)
 
 
 class DigestTests(StoryCase):
@@ -160,8 +174,16 @@ class PrivateTests(StoryCase):
     def test_its_own_accept(self) -> None:
         """A client that does not take what its credentials open has its own C{Accept} asked, with them."""
         self.pull(self.manifest(TAG, DOCKER_LIST, authorization=TOKEN))
-        query = self.queries()[-1]
-        self.assertEqual((query.accept, query.authorization), ((DOCKER_LIST,), TOKEN))
+        self.assertEqual(
+            [(query.accept, query.authorization) for query in self.queries()],
+            [(ACCEPT, None), (ACCEPT, TOKEN), ((DOCKER_LIST,), TOKEN)],
+        )
+
+    def test_noted_as_private(self) -> None:
+        """What is noted as obtained with somebody's credentials only is not a hit: the origin is asked."""
+        self.store.put(self.digest, self.upstream.content[TAG])
+        self.store.enrol(REGISTRY, REPOSITORY, [Membership(self.digest, OCI_MANIFEST, None, open=False)])
+        self.refusal(self.manifest(self.digest), Unauthorized)
 
     def test_absent_for_one(self) -> None:
         """A 404 that one client's credentials led to is not remembered for others, and forgets no tag."""

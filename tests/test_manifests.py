@@ -169,6 +169,18 @@ class TagTests(StoryCase):
         self.pull(self.manifest(seen))
         self.assertEqual(self.meaning(), newest)
 
+    def test_overtaken_by_an_empty_disk(self) -> None:
+        """So it is if the tag has vanished from disk in between."""
+        self.pull()
+        self.day.now += 60
+        seen = self.add_image(TAG, note="seen by a HEAD")
+        self.pull(self.manifest(body=False))
+        self.store.tags.clear()
+        newest = self.add_image(TAG, note="newest")
+        self.pull()
+        self.pull(self.manifest(seen))
+        self.assertEqual(self.meaning(), newest)
+
     def test_stale_if_error(self) -> None:
         """If the origin fails, a tag is served for stale-if-error after its time to live, and says so."""
         first = self.pull()

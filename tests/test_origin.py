@@ -19,10 +19,12 @@ from crcache.errors import (
     OriginFailed,
     OriginRefused,
     OriginUnreachable,
+    RangeNotSatisfiable,
     Unauthorized,
 )
 from crcache.facts import Kind, Query
 from crcache.grammar.digest import Digest
+from crcache.interfaces import IAnswer
 from crcache.origin import Granted, Origin
 from crcache.testing.upstream import FakeUpstream, Turn
 from tests.story import CHALLENGE, REGISTRY, REPOSITORY, TOKEN
@@ -32,11 +34,40 @@ QUERY = Query(REGISTRY, REPOSITORY, "blob", Digest.of(DATA), "id-1")
 OWN = Turn(status=401, headers={"WWW-Authenticate": CHALLENGE})
 
 
+class OddUpstream(FakeUpstream):
+    """Sends headers that are not text.
+
+    @ivar raw: further lines.
+    @ivar broken: whether there are no headers at all, which cannot be.
+    """
+
+    def __init__(self, *bodies: bytes) -> None:
+        super().__init__(*bodies)
+        self.raw: dict[bytes, bytes] = {}
+        self.broken = False
+
+    @classmethod
+    def like(cls, other: FakeUpstream) -> OddUpstream:
+        """One that has what another has."""
+        made = cls()
+        made.content, made.types = other.content, other.types
+        return made
+
+    def ask(self, query: Query) -> Deferred[IAnswer]:
+        """As L{FakeUpstream.ask}."""
+        asking = super().ask(query)
+        for name, value in self.raw.items():
+            self.answers[-1].headers.setRawHeaders(name, [value])
+        if self.broken:
+            self.answers[-1].headers = None  # type: ignore[assignment]
+        return asking
+
+
 class AskTests(SynchronousTestCase):
     """L{Origin.ask}."""
 
     def setUp(self) -> None:
-        self.upstream = FakeUpstream(DATA)
+        self.upstream = OddUpstream(DATA)
         self.origin = Origin(self.upstream)
 
     def ask(self, query: Query = QUERY, client: Client | None = None) -> Deferred[Granted]:
@@ -115,11 +146,38 @@ class AskTests(SynchronousTestCase):
         query = Query(REGISTRY, REPOSITORY, "blob", Digest.of(DATA), "id-1", span=(1, None))
         self.assertEqual(self.successResultOf(self.ask(query)).answer.status, 206)
 
+    def test_past_the_end(self) -> None:
+        """A 416 to a range is the client's, with the size; without one it is the origin's nonsense."""
+        query = replace(QUERY, span=(len(DATA), None))
+        error = self.failureResultOf(self.ask(query), RangeNotSatisfiable).value
+        self.assertEqual((error.status, error.headers), (416, (("Content-Range", f"bytes */{len(DATA)}"),)))
+        self.upstream.turns = [Turn(status=416)]
+        self.failureResultOf(self.ask(), OriginRefused)
+
     def test_no_answer(self) -> None:
         """What the upstream fails with comes through, and the client's credentials are not tried on it."""
         self.upstream.turns = [Turn(error=OriginUnreachable("nobody there"))]
         self.failureResultOf(self.ask(client=Client("id-1", authorization=TOKEN)), OriginUnreachable)
         self.assertEqual(self.used(), [None])
+
+    def test_any_bytes(self) -> None:
+        """A refusal whose headers are no text is a refusal like any other."""
+        self.upstream.turns = [Turn(status=416)]
+        self.upstream.raw = {b"Content-Range": b"bytes */\xff"}
+        query = replace(QUERY, span=(len(DATA), None))
+        error = self.failureResultOf(self.ask(query), RangeNotSatisfiable).value
+        self.assertEqual(error.headers, (("Content-Range", "bytes */\xff"),))
+        self.upstream.turns = [Turn(status=401)]
+        self.upstream.raw = {b"WWW-Authenticate": b'Basic realm="f\xfcr"'}
+        error = self.failureResultOf(self.ask(), Unauthorized).value
+        self.assertEqual(error.headers, (("WWW-Authenticate", 'Basic realm="f\xfcr"'),))
+
+    def test_defect(self) -> None:
+        """Should an answer not be understood at all, its connection is not lost for it."""
+        self.upstream.turns = [Turn(status=401)]
+        self.upstream.broken = True
+        self.failureResultOf(self.ask(), AttributeError)
+        self.assertTrue(self.upstream.answers[0].aborted)
 
     def test_large_refusal(self) -> None:
         """A long error page is not read."""

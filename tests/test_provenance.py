@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from crcache.errors import BodyCut, OriginLied, OriginRefused
+from crcache.errors import BodyCut, OriginLied, OriginRefused, OriginTimeout
 from crcache.facts import Query
+from crcache.flow.collect import DEADLINE
 from crcache.grammar.digest import Digest
 from crcache.grammar.manifest import DOCKER_MANIFEST, LIMIT, OCI_INDEX, OCI_MANIFEST
 from crcache.grammar.reference import Tag
+from crcache.origin import FAILING
 from crcache.outcomes import CacheStatus, Manifest
+from crcache.provenance import Provenance
 from crcache.testing.upstream import Turn
+from crcache.workers import Inline
 from tests.story import CONFIG, LAYER, REGISTRY, REPOSITORY, TAG, TOKEN, StoryCase, image
+from tests.test_origin import OddUpstream
 
 
 class FetchTests(StoryCase):
@@ -108,6 +113,26 @@ class FetchTests(StoryCase):
             self.assertEqual(error.status, 502)
             self.assertEqual(self.written(), 0)
 
+    def test_too_slow(self) -> None:
+        """A body that drips holds those who wait for it for a while, not for ever; its origin has failed then."""
+        self.provenance = Provenance(self.store, self.origin, Inline(), self.day, True, self.clock)
+        self.upstream.turns = [Turn(stall=50)]
+        waiting = self.get()
+        self.clock.advance(DEADLINE - 1)
+        self.assertNoResult(waiting)
+        self.clock.advance(1)
+        self.assertIsInstance(self.failureResultOf(waiting, OriginTimeout).value, FAILING)
+        self.assertTrue(self.upstream.answers[-1].aborted)
+        self.assertEqual(self.written(), 0)
+
+    def test_any_bytes(self) -> None:
+        """A header that is no text is none: the bytes' own digest and type count."""
+        self.upstream = odd = OddUpstream.like(self.upstream)
+        self.build()
+        odd.raw = {b"Docker-Content-Digest": b"\xfc", b"Content-Type": b"application/\xfc"}
+        found = self.successResultOf(self.get())
+        self.assertEqual((found.digest, found.media_type), (self.digest, OCI_MANIFEST))
+
     def test_type_of_the_header(self) -> None:
         """The media type is the header's if that is a manifest's, else the body's own."""
         for header, expected in (
@@ -153,6 +178,13 @@ class HeadTests(StoryCase):
         self.assertIsNotNone(self.successResultOf(self.head(TAG)))
         self.assertEqual(self.written(), 0)
 
+    def test_without_keeping(self) -> None:
+        """If manifests are not to be kept, a HEAD leaves nothing."""
+        self.build(cache_manifests=False)
+        self.add_image(TAG)
+        self.assertIsNotNone(self.successResultOf(self.head(TAG)))
+        self.assertEqual(self.written(), 0)
+
     def test_not_said(self) -> None:
         """Refusing HEADs, or saying too little, is no error; refusing with another status is."""
         digest = self.add_image(TAG)
@@ -163,3 +195,19 @@ class HeadTests(StoryCase):
         self.upstream.turns = [Turn(status=418)]
         self.failureResultOf(self.head(TAG), OriginRefused)
         self.assertEqual(self.written(), 0)
+
+    def test_any_bytes(self) -> None:
+        """Headers that are no text, and lengths that are no number or one that no manifest has, say nothing."""
+        digest = self.add_image(TAG)
+        self.upstream = odd = OddUpstream.like(self.upstream)
+        self.build()
+        for name, value in (
+            (b"Content-Type", b"\xfc"),
+            (b"Content-Length", b"\xfc"),
+            (b"Content-Length", "\u0663".encode()),
+            (b"Content-Length", b"1" * 5000),
+        ):
+            odd.raw = {name: value}
+            self.assertIsNone(self.successResultOf(self.head(digest)))
+        odd.raw = {b"Docker-Content-Digest": b"\xfc"}
+        self.assertIsNone(self.successResultOf(self.head(TAG)))

@@ -14,7 +14,20 @@ from crcache.errors import (
     Unauthorized,
 )
 from crcache.facts import Query
+from crcache.grammar.length import parse_length
 from crcache.interfaces import IAnswer
+
+
+def lines(answer: IAnswer, name: str) -> list[str]:
+    """The values of a header's lines, a character for each byte (latin-1), as they go on to clients: an origin's may be
+    of any encoding or none."""
+    return [value.decode("latin-1") for value in answer.headers.getRawHeaders(name.encode("ascii"), [])]
+
+
+def first(answer: IAnswer, name: str) -> str | None:
+    """The value of a header's first line."""
+    found = lines(answer, name)
+    return found[0] if found else None
 
 
 def what(query: Query) -> str:
@@ -27,10 +40,9 @@ def refusal(answer: IAnswer, query: Query) -> OriginError:
     """The error for an answer that is not 2xx. The answer itself is still to be aborted or delivered."""
     status = answer.status
     if status == 401:
-        challenges = answer.headers.getRawHeaders("WWW-Authenticate") or []
         return Unauthorized(
             f"{query.registry} asks for credentials for the {what(query)}",
-            headers=[("WWW-Authenticate", line) for line in challenges],
+            headers=[("WWW-Authenticate", line) for line in lines(answer, "WWW-Authenticate")],
         )
     if status == 403:
         return Denied(f"{query.registry} forbids the {what(query)}")
@@ -38,10 +50,10 @@ def refusal(answer: IAnswer, query: Query) -> OriginError:
         kinds = {"manifest": ManifestUnknown, "blob": BlobUnknown}
         return kinds.get(query.kind, NameUnknown)(f"{query.registry} has no {what(query)}")
     if status == 429:
-        waits = answer.headers.getRawHeaders("Retry-After") or []
+        wait = parse_length(first(answer, "Retry-After") or "")
         return OriginBusy(
             f"{query.registry} limits the rate of requests; configure credentials for it, or ask later",
-            headers=[("Retry-After", waits[0])] if waits and waits[0].isdigit() else (),
+            headers=() if wait is None else [("Retry-After", str(wait))],
         )
     if status >= 500:
         return OriginFailed(f"{query.registry} answered {status} for the {what(query)}")

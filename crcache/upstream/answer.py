@@ -16,6 +16,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH
 from zope.interface import implementer
 
 from crcache.errors import BodyCut
+from crcache.grammar.length import parse_length
 from crcache.interfaces import IAnswer
 from crcache.upstream.exchange import Exchange, encoded
 from crcache.upstream.urls import origin_of
@@ -199,8 +200,7 @@ def _known(length: Any) -> int | None:
 
 
 def _promised(exchange: Exchange) -> int | None:
-    value = (exchange.header("Content-Length") or "").strip()
-    return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else None
+    return parse_length((exchange.header("Content-Length") or "").strip())
 
 
 @implementer(IAnswer)

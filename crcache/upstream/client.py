@@ -12,6 +12,7 @@ from zope.interface import implementer
 from crcache import __version__
 from crcache.errors import OriginError, OriginTimeout, OriginUnreachable, ShuttingDown
 from crcache.facts import Query
+from crcache.grammar.length import parse_length
 from crcache.grammar.reference import Registry
 from crcache.interfaces import IAnswer, IMeter, IUpstream
 from crcache.secret import Secret
@@ -114,7 +115,7 @@ class Upstream:
 
     async def _once(self, site: Site, query: Query, authorization: Secret | None) -> IAnswer:
         """One request, with its redirects, in a slot of its origin."""
-        slot = await self._limits.acquire(site.origin, query.kind == "blob" and query.method == "GET")
+        slot = await self._limits.acquire(site.origin, query.method == "GET" and query.kind != "manifest")
         try:
             exchange = await follow(
                 self._exchanger,
@@ -149,8 +150,9 @@ class Upstream:
 
     def _note_rate(self, site: Site, exchange: Exchange) -> None:
         remaining = (exchange.header("RateLimit-Remaining") or "").partition(";")[0].strip()
-        if remaining.isascii() and remaining.isdigit() and len(remaining) < 12:
-            self._meter.rate_limit(site.registry, int(remaining))
+        count = parse_length(remaining)
+        if count is not None:
+            self._meter.rate_limit(site.registry, count)
 
 
 class _Refusal(KeptAnswer):

@@ -6,7 +6,8 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 
 from crcache.upstream.urls import Origin
 
-#: For HEADs, tokens, manifests and lists: they never queue behind bodies.
+#: For HEADs, tokens and manifests, whose answers are read at once: they never queue behind bodies, among which are
+#: lists, since those too come at their client's pace.
 SMALL = 8
 
 

@@ -8,6 +8,7 @@ from twisted.web.http_headers import Headers
 
 from crcache.errors import OriginLied
 from crcache.grammar.digest import Digest
+from crcache.grammar.length import parse_length
 from crcache.grammar.ranges import RangeSpec, Span, content_range
 from crcache.interfaces import IMeter, ISender
 from crcache.outcomes import Blob, Manifest, Outcome, Pong, Relayed
@@ -141,7 +142,7 @@ def _relayed_lines(request: Request, exchange: Exchange, outcome: Relayed) -> Li
     length = answer.length
     if request.method == b"HEAD":
         announced = _lines(headers, b"Content-Length")
-        length = int(announced[0]) if announced and announced[0].isdigit() else None
+        length = parse_length(announced[0]) if announced else None
     if length is not None:
         lines.append(("Content-Length", str(length)))
     understood = _UNDERSTOOD.get(exchange.kind)

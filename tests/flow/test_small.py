@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
@@ -21,12 +22,13 @@ from crcache.errors import (
     OriginFailed,
     OriginLied,
     OriginRefused,
+    OriginTimeout,
     StoreError,
     Unauthorized,
 )
 from crcache.facts import Kind, Query
-from crcache.flow.answers import refusal, what
-from crcache.flow.collect import collect, dismiss
+from crcache.flow.answers import first, lines, refusal, what
+from crcache.flow.collect import DEADLINE, collect, dismiss
 from crcache.flow.shared import Shared
 from crcache.flow.verify import verify
 from crcache.grammar.digest import Digest
@@ -82,6 +84,25 @@ class CollectTests(SynchronousTestCase):
         running.cancel()
         self.assertIs(self.successResultOf(running), CancelledError)
         self.assertTrue(given.aborted)
+
+    def test_too_slow(self) -> None:
+        """With a clock, a body that has not ended in time is given up, and its origin has failed."""
+        clock, given = Clock(), answer(DATA, turn=Turn(stall=50))
+        running = Deferred.fromCoroutine(collect(given, len(DATA), clock))
+        clock.advance(DEADLINE - 0.1)
+        self.assertNoResult(running)
+        clock.advance(0.1)
+        self.failureResultOf(running, OriginTimeout)
+        self.assertTrue(given.aborted)
+
+    def test_in_time(self) -> None:
+        """One that has ended leaves no timer; nor does one that is cancelled, which is no timeout."""
+        clock = Clock()
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(collect(answer(b"x"), 5, clock))), b"x")
+        running = Deferred.fromCoroutine(collect(answer(DATA, turn=Turn(stall=50)), len(DATA), clock))
+        running.cancel()
+        self.failureResultOf(running, CancelledError)
+        self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_dismissed(self) -> None:
         """A short body that nobody wants is read to its end, so that the connection can be used again; no long one."""
@@ -140,12 +161,23 @@ class RefusalTests(SynchronousTestCase):
         error = refusal(given, self.query())
         self.assertEqual(error.headers, tuple(("WWW-Authenticate", line) for line in lines))
 
+    def test_any_bytes(self) -> None:
+        """Headers may be of any encoding: none is an error, and clients get the same bytes."""
+        given = answer(status=401)
+        given.headers.setRawHeaders(b"WWW-Authenticate", [b'Basic realm="f\xfcr"', 'Basic realm="für"'.encode()])
+        error = refusal(given, self.query())
+        sent = [value.encode("latin-1") for _, value in error.headers]
+        self.assertEqual(sent, given.headers.getRawHeaders(b"WWW-Authenticate"))
+        self.assertEqual(lines(given, "www-authenticate"), [value for _, value in error.headers])
+        self.assertEqual(first(given, "WWW-Authenticate"), 'Basic realm="f\xfcr"')
+        self.assertEqual((lines(given, "X"), first(given, "X")), ([], None))
+
     def test_retry_after(self) -> None:
         """How long to wait is passed on if it is a number."""
-        for value, headers in (("7", (("Retry-After", "7"),)), ("soon", ()), (None, ())):
+        for value, headers in ((b"7", (("Retry-After", "7"),)), (b"soon", ()), (b"\xb2", ()), (None, ())):
             given = answer(status=429)
             if value:
-                given.headers.setRawHeaders("Retry-After", [value])
+                given.headers.setRawHeaders(b"Retry-After", [value])
             self.assertEqual(refusal(given, self.query()).headers, headers)
 
     def test_what(self) -> None:

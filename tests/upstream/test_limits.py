@@ -6,9 +6,12 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock
 
 from crcache.errors import OriginTimeout
+from crcache.facts import Query
+from crcache.grammar.digest import Digest
 from crcache.settings import UpstreamSettings
 from crcache.testing.script import Fault
-from tests.upstream.harness import Taker, UpstreamCase, eventually, later
+from crcache.upstream.limits import SMALL
+from tests.upstream.harness import REPOSITORY, Taker, UpstreamCase, eventually, later
 
 
 class Queueing(UpstreamCase):
@@ -41,6 +44,21 @@ class Queueing(UpstreamCase):
         await self.get(upstream, self.blob(method="HEAD"))
         await self.get(upstream, self.manifest())
         body.abort()
+
+    async def test_lists_are_bodies(self) -> None:
+        """Lists come at their clients' pace: however many clients do not read theirs, manifests are to be had."""
+        registry = self.registry()
+        upstream = self.upstream(registry.url, settings=UpstreamSettings(max_connections=9, first_byte_timeout=2.0))
+        digest = Digest.parse(self.image.layers[0])
+        for query in (
+            Query(self.name, REPOSITORY, "tags", None, "rid-1"),
+            Query(self.name, REPOSITORY, "referrers", digest, "rid-1"),
+        ):
+            unread = await gatherResults([upstream.ask(query) for _ in range(SMALL)])
+            answer, _ = await self.get(upstream, self.manifest())
+            self.assertEqual(answer.status, 200)
+            for each in unread:
+                each.abort()
 
     async def test_eight_small_ones(self) -> None:
         """There are eight small requests at once, and the ninth waits for its turn."""
