@@ -11,18 +11,26 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from crcache.asks import Ask, ListReferrers, ListTags, Ping, PullBlob, PullManifest
-from crcache.errors import Denied, OriginError, OriginRefused, StoreError, Unauthorized
-from crcache.facts import Membership, Query
+from crcache.errors import Denied, OriginError, OriginLied, OriginRefused, StoreError, Unauthorized
+from crcache.facts import Membership, Query, Verdict
+from crcache.flow.answers import lines
 from crcache.flow.collect import dismiss
 from crcache.flow.fills import Fills
+from crcache.flow.parts import part_of
+from crcache.flow.shared import Shared
 from crcache.flow.verify import verify
+from crcache.grammar.digest import Digest
 from crcache.interfaces import IBody, ICache, IStore
 from crcache.manifests import Manifests
 from crcache.origin import Origin
 from crcache.outcomes import Blob, CacheStatus, Outcome, Pong, Relayed
+from crcache.policy.freshness import Lately
 from crcache.workers import Workers
 
 log = Logger()
+
+#: Seconds for which content that has been hashed is not hashed again, whoever doubts it.
+_TRUSTED = 600.0
 
 
 @implementer(ICache)
@@ -48,6 +56,8 @@ class Cache:
         self._manifests = manifests
         self._hashing = hashing
         self._clock = clock
+        self._checks: Shared[bool] = Shared()
+        self._hashed: Lately[tuple[Digest, int | None]] = Lately()
 
     def handle(self, ask: Ask) -> Deferred[Outcome]:
         """As L{ICache.handle}."""
@@ -88,7 +98,10 @@ class Cache:
             return await self._relay(ask)
         known = member if member is not None and member.open else self._promised(ask)
         if body is not None:
-            known = known or await self._confirmed(ask)
+            try:
+                known = known or await self._confirmed(ask, body)
+            except StoreError as problem:
+                log.warn("reading the cache failed: {problem}", problem=problem.message)
             if known is None:
                 return await self._relay(ask)
             body = await self._sound(ask, known, body)
@@ -103,11 +116,11 @@ class Cache:
         return Membership(ask.digest, None, fill.size) if fill and ask.repository in fill.confirmed else None
 
     async def _sound(self, ask: PullBlob, member: Membership, body: IBody) -> IBody | None:
-        """A file of another size than was said is hashed before it is served: one of the two is wrong."""
-        if member.size is None or member.size == body.size:
+        """A file of another size than was said, or whose size nobody said, is hashed before it is served."""
+        if member.size == body.size:
             return body
         try:
-            if await self._hashing.run(verify, body, ask.digest):
+            if await self._right(body, ask.digest):
                 if member.open:
                     await self._enrol(ask, body.size)
                 return body
@@ -117,27 +130,53 @@ class Cache:
             log.warn("reading the cache failed: {problem}", problem=problem.message)
         return None
 
-    async def _confirmed(self, ask: PullBlob) -> Membership | None:
-        """What the origin says of this repository's holding the blob; C{None} if it does not answer HEADs.
+    async def _right(self, body: IBody, digest: Digest) -> bool:
+        """Whether committed content is what its digest says; hashed once, however many ask, and not again soon.
 
+        @raise StoreError: if it cannot be read.
+        """
+        key = digest, body.size
+        if self._hashed.holds(key, self._clock()):
+            return True
+
+        async def check() -> bool:
+            return await self._hashing.run(verify, body, digest)
+
+        right = await self._checks.join(key, check)
+        if right:
+            self._hashed.add(key, self._clock(), _TRUSTED)
+        return right
+
+    async def _confirmed(self, ask: PullBlob, body: IBody) -> Membership | None:
+        """What the origin's HEAD says of this repository's holding the blob; C{None} if only a GET would tell.
+
+        @param body: the content that is here.
         @raise crcache.errors.OriginError: if it says no, or nothing.
+        @raise StoreError: if the content cannot be read.
         """
         try:
-            return await self._asked(ask)
-        except OriginRefused as problem:
-            if problem.detail == {"status": 405}:
-                return None
-            raise
+            return await self._asked(ask, body)
+        except (OriginRefused, Denied, OriginLied):
+            # Signed links are often good for GET alone.
+            return None
 
-    async def _asked(self, ask: PullBlob) -> Membership:
-        """The origin's own HEAD; noted, if the answer is for everyone."""
+    async def _asked(self, ask: PullBlob, body: IBody | None) -> Membership:
+        """The origin's own HEAD; noted, if the answer is for everyone.
+
+        @raise OriginLied: if it speaks of something else.
+        """
         granted = await self._origin.ask(self._query(ask, head=True), ask.client)
         dismiss(granted.answer, head=True)
-        lengths = granted.answer.headers.getRawHeaders("Content-Length") or [""]
-        size = int(lengths[0]) if lengths[0].isdecimal() else None
+        said, digests = granted.answer.length, lines(granted.answer, "Docker-Content-Digest")
+        other = any(each.strip() != str(ask.digest) for each in digests)
+        if body is not None and None not in (said, body.size) and said != body.size:
+            # Either our file is damaged, or the origin means something else.
+            other = other or body.verdict is Verdict.FILLING or await self._right(body, ask.digest)
+        if granted.answer.status != 200 or other:
+            raise OriginLied(f"{ask.registry} speaks of something else than {ask.digest}; ask it with GET")
         if granted.open:
-            await self._enrol(ask, size)
-        return Membership(ask.digest, None, size, granted.open)
+            await self._enrol(ask, said)
+        return Membership(ask.digest, None, said, granted.open)
 
     async def _enrol(self, ask: PullBlob, size: int | None) -> None:
         try:
@@ -147,7 +186,7 @@ class Cache:
 
     async def _head(self, ask: PullBlob) -> Blob:
         """A blob's body is never fetched for a HEAD."""
-        return Blob(ask.digest, (await self._asked(ask)).size, None, CacheStatus.MISS)
+        return Blob(ask.digest, (await self._asked(ask, None)).size, None, CacheStatus.MISS)
 
     async def _miss(self, ask: PullBlob, member: Membership | None) -> Outcome:
         joined = self._fills.running(ask.registry, ask.digest) is not None
@@ -165,7 +204,7 @@ class Cache:
             log.warn("not caching {digest}: {problem}", digest=str(ask.digest), problem=problem.message)
             return await self._relay(ask)
         # Another repository's fill, or another process's, or one that needed no bytes, proves nothing for this one.
-        if member is None and ask.repository not in fill.confirmed and await self._confirmed(ask) is None:
+        if member is None and ask.repository not in fill.confirmed and await self._confirmed(ask, fill) is None:
             return await self._relay(ask)
         status = CacheStatus.COLLAPSED if joined else CacheStatus.STORED
         return Blob(ask.digest, fill.size, fill, status, following=joined)
@@ -181,7 +220,17 @@ class Cache:
         if ask.span is not None and ask.body:
             query = replace(query, span=ask.span)
         granted = await self._origin.ask(query, ask.client)
-        return Relayed(granted.answer, ask.digest if granted.answer.status == 200 and ask.body else None)
+        if not ask.body:
+            return Relayed(granted.answer, None)
+        try:
+            part = part_of(granted.answer, query)
+            if query.span is not None and part.start != query.span[0]:
+                # The whole in place of a part, or one that begins elsewhere: clients have corrupted layers with it.
+                raise OriginLied(f"{ask.registry} ignores ranges; ask it for the whole blob")
+        except OriginError:
+            granted.answer.abort()
+            raise
+        return Relayed(granted.answer, ask.digest if part.whole else None)
 
     @staticmethod
     def _query(ask: PullBlob, *, head: bool = False) -> Query:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from crcache import cache
 from crcache.asks import Client, ListReferrers, ListTags, Ping
 from crcache.errors import (
     BlobUnknown,
@@ -15,8 +16,10 @@ from crcache.errors import (
     Unauthorized,
 )
 from crcache.facts import Membership, Verdict
+from crcache.flow.verify import verify
 from crcache.grammar.digest import Digest
 from crcache.grammar.manifest import OCI_MANIFEST
+from crcache.interfaces import IBody
 from crcache.outcomes import Blob, CacheStatus, Pong, Relayed
 from crcache.testing.upstream import Turn
 from tests.story import (
@@ -225,6 +228,33 @@ class DamageTests(StoryCase):
         found = self.outcome(self.blob(DIGEST, body=False))
         self.assertEqual(found, Blob(DIGEST, len(LAYER), None, CacheStatus.MISS))
 
+    def test_size_unknown(self) -> None:
+        """A file whose size nobody has said is hashed once, and its size noted; one that is cut short is noticed so."""
+        self.fetch(self.blob(DIGEST))
+        key = REGISTRY, REPOSITORY, DIGEST
+        self.store.members[key] = Membership(DIGEST)
+        self.assertIs(self.fetch(self.blob(DIGEST))[0].cache, CacheStatus.HIT)
+        self.assertEqual(self.store.members[key].size, len(LAYER))
+        self.store.members[key] = Membership(DIGEST)
+        self.truncate()
+        found, data = self.fetch(self.blob(DIGEST))
+        self.assertEqual((data, found.cache), (LAYER, CacheStatus.STORED))
+
+    def test_doubts(self) -> None:
+        """Whoever keeps naming wrong sizes has a file hashed once in a while, not every time."""
+        self.fetch(self.blob(DIGEST))
+        hashed: list[object] = []
+
+        def noted(body: IBody, digest: Digest) -> bool:
+            hashed.append(body)
+            return verify(body, digest)
+
+        self.patch(cache, "verify", noted)
+        for size in (1, 2, 3):
+            self.store.enrol(REGISTRY, REPOSITORY, [Membership(DIGEST, None, size)])
+            self.assertIs(self.fetch(self.blob(DIGEST))[0].cache, CacheStatus.HIT)
+        self.assertEqual(len(hashed), 1)
+
     def test_wrong_record(self) -> None:
         """If it was the record that is wrong, the file is served, and the record put right."""
         self.fetch(self.blob(DIGEST))
@@ -276,8 +306,10 @@ class ManifestsChildrenTests(StoryCase):
         self.add(LAYER)
         self.add(image(LAYER), TAG, media_type=OCI_MANIFEST)
         self.pull()
-        self.always(Turn(unsized=True))
+        turn = Turn(unsized=True, stall=100)
+        self.always(turn)
         found = self.outcome(self.blob(DIGEST))
         assert isinstance(found, Blob)
         self.assertEqual(found.size, len(LAYER))
+        turn.release()
         self.assertEqual(self.read(found), LAYER)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from crcache.errors import BlobUnknown, OriginFailed, Unauthorized
-from crcache.facts import Query
+from crcache.errors import BlobUnknown, OriginFailed, OriginLied, Unauthorized
+from crcache.facts import Membership, Query
 from crcache.grammar.digest import Digest
 from crcache.outcomes import Blob, CacheStatus, Relayed
 from crcache.testing.upstream import Turn
@@ -208,14 +208,77 @@ class PrivateTests(StoryCase):
             found.answer.abort()
 
     def test_range_ignored(self) -> None:
-        """An origin that ignores the range sends all of it, which can be checked."""
+        """An origin that ignores the range sends all of it, which can be checked; but not in place of later bytes."""
         whole = Turn(ignore_range=True)
         closed = Turn(status=401)
         self.upstream.rule = lambda query: whole if query.authorization == TOKEN else closed
-        found = self.outcome(self.blob(DIGEST, authorization=TOKEN, span=(10, 20)))
+        found = self.outcome(self.blob(DIGEST, authorization=TOKEN, span=(0, 20)))
         assert isinstance(found, Relayed)
         self.assertEqual((found.answer.status, found.digest), (200, DIGEST))
         found.answer.abort()
+        self.refusal(self.blob(DIGEST, authorization=TOKEN, span=(10, 20)), OriginLied)
+        self.assertTrue(self.upstream.answers[-1].aborted)
+
+    def test_whole_as_a_range(self) -> None:
+        """A range that is all of it is checked as the whole is; a part cannot be."""
+        closed = Turn(status=401)
+        self.upstream.rule = lambda query: None if query.authorization == TOKEN else closed
+        for span, digest in (((0, None), DIGEST), ((0, len(LAYER)), DIGEST), ((1, None), None), ((0, 9), None)):
+            found = self.outcome(self.blob(DIGEST, authorization=TOKEN, span=span))
+            assert isinstance(found, Relayed)
+            self.assertEqual((found.answer.status, found.digest), (206, digest))
+            found.answer.abort()
+
+    def test_not_content(self) -> None:
+        """Any other 2xx than 200 and the part that was asked for is no blob, and is given up."""
+        for turn in (Turn(status=202), Turn(status=206), Turn(content_range="bytes 5-9/100")):
+            answers = {TOKEN: turn}
+            self.upstream.rule = lambda query, answers=answers: answers.get(query.authorization, Turn(status=401))  # type: ignore[misc]
+            span = None if turn.status in (202, 206) else (1, 3)
+            self.refusal(self.blob(DIGEST, authorization=TOKEN, span=span), OriginLied)
+            self.assertTrue(self.upstream.answers[-1].aborted)
+
+    def test_noted_as_private(self) -> None:
+        """What is noted as obtained with somebody's credentials only is opened by the origin's word alone."""
+        self.store.put(DIGEST, LAYER)
+        self.store.enrol(REGISTRY, REPOSITORY, [Membership(DIGEST, None, None, open=False)])
+        self.refusal(self.blob(DIGEST), Unauthorized)
+        self.assertEqual(self.fetch(self.blob(DIGEST, authorization=TOKEN))[1], LAYER)
+
+    def test_head_of_something_else(self) -> None:
+        """A HEAD's answer that is of another digest, or no 200, opens nothing: the body must prove it."""
+        self.store.put(DIGEST, LAYER)
+        other = Digest.of(b"another")
+        for turn in (Turn(status=204), Turn(headers={"Docker-Content-Digest": str(other)})):
+            self.upstream.rule = lambda query, turn=turn: turn if query.method == "HEAD" else None  # type: ignore[misc]
+            found = self.outcome(self.blob(DIGEST))
+            assert isinstance(found, Relayed)
+            self.assertEqual(found.digest, DIGEST)
+            found.answer.abort()
+        self.assertEqual(self.store.members, {})
+
+    def test_head_refused(self) -> None:
+        """Where only GET is allowed, as with signed links, the blob is relayed."""
+        self.store.put(DIGEST, LAYER)
+        for status in (400, 403, 405):
+            self.upstream.rule = lambda query, status=status: (  # type: ignore[misc]
+                Turn(status=status) if query.method == "HEAD" else None
+            )
+            found = self.outcome(self.blob(DIGEST))
+            assert isinstance(found, Relayed)
+            self.assertEqual((found.answer.status, found.digest), (200, DIGEST))
+            found.answer.abort()
+
+    def test_another_size(self) -> None:
+        """An origin that says another size than the right file has speaks of something else: its body must prove it."""
+        self.store.put(DIGEST, LAYER)
+        closed = Turn(status=401)
+        self.upstream.rule = lambda query: Turn(body=b"short") if query.authorization == TOKEN else closed
+        found = self.outcome(self.blob(DIGEST, authorization=TOKEN))
+        assert isinstance(found, Relayed)
+        self.assertEqual(found.digest, DIGEST)
+        found.answer.abort()
+        self.assertEqual(self.store.members, {})
 
     def test_head(self) -> None:
         """A HEAD of it is answered, and noted nowhere."""

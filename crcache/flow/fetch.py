@@ -12,12 +12,12 @@ from twisted.python.failure import Failure
 
 from crcache.errors import BodyCut, OriginError, OriginLied, StoreError
 from crcache.facts import Membership, Query
-from crcache.flow.answers import refusal
 from crcache.flow.follow import Reports
 from crcache.flow.hasher import Hasher
+from crcache.flow.parts import part_of
+from crcache.flow.patience import to_the_end
 from crcache.flow.stream import Stream
 from crcache.flow.tools import Tools
-from crcache.grammar.ranges import parse_content_range
 from crcache.interfaces import IAnswer, IIngest
 
 log = Logger()
@@ -78,22 +78,31 @@ class Fetch:
                 raise StoreError("the fill's marks are damaged")
             right = await self._hash(size) == self._digest.hex
             if not right:
-                await self._ingest.discard()
+                await to_the_end(self._ingest.discard())
                 told = f"{self._query.registry} sent bytes that are not {self._digest}; nothing of it is kept"
                 raise OriginLied(told)
             await self._keep(size)
         except StoreError:
             # What the disk would not take must not stand in the way of the next try, nor fill it further.
-            await self._ingest.discard()
+            await to_the_end(self._ingest.discard())
             raise
         except OriginError as problem:
             # One of the two is wrong, what is kept or what the origin says now: nobody could ever go on from here.
-            useless = isinstance(problem, OriginLied) or self._ingest.hole(0) == (0, self._ingest.size)
-            if self._ingest.owner and useless:
-                await self._ingest.discard()
+            useless = isinstance(problem, OriginLied) or self._unsafe is not None
+            if useless or self._ingest.hole(0) == (0, self._ingest.size):
+                await self._drop()
+            raise
+        except Exception:
+            # What a failed sync has made uncertain must not be resumed, whatever else has happened.
+            if self._unsafe is not None or self._ingest.hole(0) == (0, None):
+                await self._drop()
             raise
         finally:
             self._hasher.stop()
+
+    async def _drop(self) -> None:
+        if self._ingest.owner:
+            await to_the_end(self._ingest.discard())
 
     async def _keep(self, size: int) -> None:
         """Clients are released at once; that the content then cannot be kept is no failure of theirs."""
@@ -104,7 +113,7 @@ class Fetch:
         if self._unsafe is not None:
             self._fill.verified(size)
             log.warn("{digest} is not kept: {problem}", digest=str(self._digest), problem=self._unsafe.value)
-            await self._ingest.discard()
+            await to_the_end(self._ingest.discard())
             return
         member = Membership(self._digest, None, size, True)
         committed = self._ingest.commit(size, [(self._query.repository, member)] if self._answered else [])
@@ -167,23 +176,13 @@ class Fetch:
 
     def _admit(self, answer: IAnswer, query: Query, start: int) -> int:
         """Check an answer's head; how many bytes of its body lie before what was asked for."""
-        skip, size = 0, None
-        if answer.status == 200:
-            skip, size = start, answer.length
-        elif answer.status == 206 and query.span is not None:
-            lines = answer.headers.getRawHeaders("Content-Range") or [""]
-            part = parse_content_range(lines[0])
-            if part is None or part.start != start:
-                raise OriginLied(f"{query.registry} answered another range than was asked for")
-            size = part.total
-        elif answer.status == 416 or 200 <= answer.status < 300:
-            raise OriginLied(f"{query.registry} answered {answer.status} to a range that the body must have")
-        else:
-            raise refusal(answer, query)
-        self._ingest.settle(size if size is not None else self._expected)
+        part = part_of(answer, query)
+        # A descriptor's size helps only where no origin has ever said one.
+        unsaid = part.size is None and self._ingest.size is None
+        self._ingest.settle(self._expected if unsaid else part.size)
         self._answered = True
         self._fill.answered(self._ingest.size, query.repository)
-        return skip
+        return start - part.start
 
     def _progressed(self) -> None:
         self._hasher.advance()

@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from crcache.errors import CrcacheError, OriginLied, ShuttingDown, StoreError
+from crcache.errors import BodyCut, CrcacheError, OriginLied, ShuttingDown, StoreError
 from crcache.facts import Query, Verdict
 from crcache.flow.fetch import Fetch
 from crcache.flow.follow import Follow
@@ -97,6 +97,13 @@ class Fill:
             return max(offset, self.size)
         return offset if self._source is None else self._source.readable(offset)
 
+    def front(self) -> int:
+        """The end of the unbroken run of bytes from the beginning."""
+        front = 0
+        while (further := self.readable(front)) > front:
+            front = further
+        return front
+
     def watch(self, watcher: IWatcher) -> None:
         """As L{IBody.watch<crcache.interfaces.IBody>}."""
         self._watchers[id(watcher)] = watcher
@@ -184,7 +191,7 @@ class Fill:
                     self.verified(_size(ingest))
                     return
                 if self._is_open:
-                    raise OriginLied("another process found the bytes to be wrong")
+                    raise BodyCut("another process has given the fill up")
             finally:
                 ingest.close()
         raise StoreError("other processes keep failing to fetch this")

@@ -55,7 +55,7 @@ class Fills:
                 "repository": str(fill.query.repository),
                 "digest": str(fill.query.reference),
                 "size": fill.size,
-                "front": fill.readable(0),
+                "front": fill.front(),
             }
             for fill in self._running.values()
         ]

@@ -7,6 +7,7 @@ from typing import Protocol
 from twisted.internet.task import deferLater
 
 from crcache.facts import Verdict
+from crcache.flow.patience import to_the_end
 from crcache.flow.tools import Tools
 from crcache.grammar.reference import Repository
 from crcache.interfaces import IIngest
@@ -54,6 +55,6 @@ class Follow:
             now = self._clock.seconds()
             if now - tried >= CLAIM:
                 tried = now
-                if await self._ingest.claim():
+                if await to_the_end(self._ingest.claim()):
                     return None
             await deferLater(self._clock, POLL, lambda: None)

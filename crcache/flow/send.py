@@ -98,6 +98,8 @@ class FileSend:
             self._abort()
             return
         end = min(window.limit(), window.offset + WINDOW)
+        if window.offset < self._in_memory_to:
+            end = min(end, self._in_memory_to)
         if end <= window.offset:
             self._waiting = True
             return

@@ -33,6 +33,9 @@ class Sender:
         """As L{ISender.send}."""
         if request.channel is None:
             return succeed(0)
+        if body.verdict is Verdict.FAILED:
+            # It has failed since the cache answered: there is still time to say so.
+            raise BodyCut("the origin broke off before the first byte; try again")
         window = Window(body, start, stop, held)
         transport = None if stop is None else plain_socket(request)
         if transport is None:

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from crcache.errors import BodyCut
+from crcache.flow.patience import to_the_end
 from crcache.interfaces import IAnswer
 
 #: Bytes handed to a worker at a time; as many again may have come in meanwhile before the upstream is paused.
@@ -97,7 +98,7 @@ class Stream:
         self._flush()
         if self._writing:
             self._idle = Deferred()
-            await self._idle
+            await to_the_end(self._idle)
 
     # IConsumer
 

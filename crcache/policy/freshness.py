@@ -56,8 +56,8 @@ def may_cache(tag: Tag, ignore: re.Pattern[str], cache_manifests: bool) -> bool:
 _Key = TypeVar("_Key", bound=Hashable)
 
 
-class Absent(Generic[_Key]):
-    """What origins lately said they don't have, so that they aren't asked again at once.
+class Lately(Generic[_Key]):
+    """What was found out lately, so that it is not asked again at once: that an origin lacks something, for one.
 
     It holds a bounded number of keys: the oldest give way. C{now} is in seconds, of any one clock.
     """
@@ -70,7 +70,7 @@ class Absent(Generic[_Key]):
         self._times: OrderedDict[_Key, tuple[float, float]] = OrderedDict()
 
     def add(self, key: _Key, now: float, ttl: float) -> None:
-        """Remember for C{ttl} seconds (from C{now} on, if it is remembered already) that this is not there."""
+        """Remember this for C{ttl} seconds (from C{now} on, if it is remembered already)."""
         self._times.pop(key, None)
         if ttl <= 0:
             return
@@ -79,7 +79,7 @@ class Absent(Generic[_Key]):
             self._times.popitem(last=False)
 
     def holds(self, key: _Key, now: float) -> bool:
-        """Whether this is remembered as not there. After a clock was set back it isn't: better ask once too often."""
+        """Whether this is remembered. After a clock was set back it isn't: better ask once too often."""
         times = self._times.get(key)
         if times is None:
             return False
@@ -90,7 +90,7 @@ class Absent(Generic[_Key]):
         return False
 
     def forget(self, key: _Key) -> None:
-        """This is there after all. Idempotent."""
+        """It does not hold any more. Idempotent."""
         self._times.pop(key, None)
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from crcache.errors import OriginLied, StoreError
+from crcache.errors import BodyCut, StoreError
 from crcache.facts import Verdict
 from crcache.flow.fills import Fills
 from crcache.flow.follow import CLAIM, POLL
@@ -105,7 +105,7 @@ class FollowTests(FillCase):
         turn.release()
         self.pass_time(POLL * 2)
         self.assertIs(second.verdict, Verdict.FAILED)
-        self.failureResultOf(second.opened(), OriginLied)
+        self.failureResultOf(second.opened(), BodyCut)
 
     def test_refused(self) -> None:
         """When the first's origin refuses, the second, whose clients have nothing yet, asks for itself."""

@@ -12,7 +12,8 @@ from crcache.facts import Verdict
 from crcache.flow import fetch
 from crcache.flow.fill import Fill
 from crcache.store.memory import MemoryIngest
-from tests.flow.scene import DATA, DIGEST, SEGMENT, FillCase, bytes_of
+from crcache.testing.upstream import Turn
+from tests.flow.scene import DATA, DIGEST, RETRIES, SEGMENT, FillCase, bytes_of
 
 
 class SyncTests(FillCase):
@@ -54,6 +55,15 @@ class SyncTests(FillCase):
         self.assertNotIn(DIGEST, self.store.contents)  # type: ignore[attr-defined]
         slow.callback(None)
         self.settled(fill)
+
+    def test_failed_and_given_up(self) -> None:
+        """What such a fill has left is not resumed either, when its origin is given up: it may not be on disk."""
+        self.instead = lambda: fail(StoreError("no space"))
+        self.script(Turn(cut=2 * SEGMENT + 10), *[Turn(status=503) for _ in range(RETRIES + 1)])
+        fill = self.begin()
+        self.pass_time(10)
+        self.assertIs(fill.verdict, Verdict.FAILED)
+        self.assertEqual(self.store.fills, {})  # type: ignore[attr-defined]
 
     def test_failed(self) -> None:
         """After a sync that failed nobody knows what the disk holds: clients get their bytes, nothing is kept."""

@@ -8,7 +8,7 @@ import re
 from twisted.trial.unittest import SynchronousTestCase
 
 from crcache.grammar.reference import Tag
-from crcache.policy.freshness import Absent, Freshness, judge, may_cache
+from crcache.policy.freshness import Freshness, Lately, judge, may_cache
 from crcache.settings import Times
 
 TIMES = Times(tag_ttl=60, stale_if_error=600)
@@ -62,11 +62,11 @@ class MayCacheTests(SynchronousTestCase):
 
 
 class AbsentTests(SynchronousTestCase):
-    """L{Absent}."""
+    """L{Lately}."""
 
     def test_time(self) -> None:
         """A key is held for its time, from the moment that it was last added."""
-        absent: Absent[str] = Absent()
+        absent: Lately[str] = Lately()
         self.assertFalse(absent.holds("a", 0))
         absent.add("a", 100, 10)
         self.assertTrue(absent.holds("a", 100))
@@ -79,13 +79,13 @@ class AbsentTests(SynchronousTestCase):
 
     def test_clock_set_back(self) -> None:
         """A key that was added in the future is not held."""
-        absent: Absent[str] = Absent()
+        absent: Lately[str] = Lately()
         absent.add("a", 100, 10)
         self.assertFalse(absent.holds("a", 99))
 
     def test_forget(self) -> None:
         """A key that is forgotten, or added for no time at all, is not held; forgetting can be repeated."""
-        absent: Absent[str] = Absent()
+        absent: Lately[str] = Lately()
         absent.add("a", 0, 10)
         absent.forget("a")
         absent.forget("a")
@@ -96,7 +96,7 @@ class AbsentTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """No more than so many keys are held; the one added longest ago gives way."""
-        absent: Absent[int] = Absent(3)
+        absent: Lately[int] = Lately(3)
         for key in (1, 2, 3):
             absent.add(key, 0, 10)
         absent.add(1, 0, 10)
