@@ -93,7 +93,7 @@ def set_head(request: Request, status: int, lines: Iterable[tuple[str, str]]) ->
         if values is not None:
             headers.setRawHeaders(kept, values)
     for name, value in lines:
-        headers.addRawHeader(name.encode("latin-1"), value.encode("utf-8"))
+        headers.addRawHeader(name.encode("latin-1"), value.encode("latin-1"))
     request.responseHeaders = headers
 
 

@@ -88,6 +88,7 @@ class Site(server.Site):
     """
 
     protocol = Channel  # type: ignore[assignment]
+    noisy = False
 
     def __init__(self, resource: IResource, reactor: IReactorTime) -> None:
         super().__init__(resource, requestFactory=Request, timeout=IDLE, reactor=reactor)

@@ -50,6 +50,19 @@ class CredentialTests(ClientCase):
             answer = await self.ask(target)
             self.assertEqual((answer.status, answer.code), (401, "UNAUTHORIZED"))
 
+    async def test_ranges(self) -> None:
+        """Ranges of a private layer are relayed as such: 206 with the origin's bytes, and 416 past the end."""
+        token = self.tokens.issue("alice", [f"repository:{REPO}:pull"])
+        bearer = ("Authorization", f"Bearer {token}")
+        data = self.origin.content.blobs[self.image.layers[1]]
+        for value, start, stop in (("bytes=100-199", 100, 200), ("bytes=1500-", 1500, len(data))):
+            answer = await self.ask(blob_path(self.image.layers[1]), bearer, ("Range", value))
+            self.assertEqual((answer.status, answer.body), (206, data[start:stop]))
+            self.assertEqual(answer.one("Content-Range"), f"bytes {start}-{stop - 1}/{len(data)}")
+        answer = await self.ask(blob_path(self.image.layers[1]), bearer, ("Range", f"bytes={len(data)}-"))
+        self.assertEqual((answer.status, answer.code), (416, "RANGE_INVALID"))
+        self.assertEqual(answer.one("Content-Range"), f"bytes */{len(data)}")
+
     async def test_wrong_credentials(self) -> None:
         """Credentials that the origin refuses get its refusal, Basic as well as Bearer."""
         for authorization in (basic("alice", "wrong"), "Bearer stale"):

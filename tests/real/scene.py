@@ -8,10 +8,11 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.real.daemon import Daemon
 from tests.real.processes import program, run
 
 
@@ -49,6 +50,16 @@ class Scene(SynchronousTestCase):
         """C{begun}, which is stopped when the test ends."""
         self.addCleanup(begun.stop)
         return begun
+
+    def crcache(self, *arguments: Any, **settings: Any) -> Daemon:
+        """A daemon, made as L{Daemon} is. When the test ends it is stopped, and must have logged no traceback."""
+        daemon = Daemon(*arguments, **settings)
+        self.addCleanup(self._end, daemon)
+        return daemon
+
+    def _end(self, daemon: Daemon) -> None:
+        daemon.stop()
+        self.assertNotIn("Traceback", daemon.said())
 
     def head(self, url: str, *flags: str) -> dict[str, str]:
         """The header fields, names in lower case, of the answer to a HEAD; C{:status} is its status."""

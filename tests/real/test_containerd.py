@@ -40,7 +40,7 @@ class _ContainerdScene(Scene):
     ) -> Daemon:
         """A crcache for that origin, which containerd knows by that name and has as a mirror of it."""
         its = {"url": origin.url, **({"ca": str(origin.ca)} if origin.ca else {}), **(login or {})}
-        daemon = self.ending(Daemon(self.place("crcache"), {name: its}, settings=settings))
+        daemon = self.crcache(self.place("crcache"), {name: its}, settings=settings)
         self.containerd.mirror(name, origin.url, daemon.url)
         return daemon
 

@@ -31,7 +31,7 @@ class FillingTests(Scene):
 
     def daemon(self, name: str) -> Daemon:
         """A crcache on the one cache directory."""
-        return self.ending(Daemon(self.directory / name, {_NAME: {"url": self.origin.url}}, cache=self.cache))
+        return self.crcache(self.directory / name, {_NAME: {"url": self.origin.url}}, cache=self.cache)
 
     def url(self, daemon: Daemon) -> str:
         """Of the blob, at that daemon."""

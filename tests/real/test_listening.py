@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from crcache.testing.certificates import Authority
-from tests.real.daemon import Daemon
 from tests.real.library import APP, library
 from tests.real.registries import DockerRegistry
 from tests.real.scene import Scene
@@ -21,12 +20,10 @@ class TLSTests(Scene):
         ca = authority.write(self.directory)
         certificate, key = authority.server().write(self.directory, "crcache")
         origin = self.ending(DockerRegistry(self.place("origin"), images.storage))
-        daemon = self.ending(
-            Daemon(
-                self.place("crcache"),
-                {_NAME: {"url": origin.url}},
-                listen=f"ssl:{{port}}:privateKey={key}:certKey={certificate}:interface=127.0.0.1",
-            )
+        daemon = self.crcache(
+            self.place("crcache"),
+            {_NAME: {"url": origin.url}},
+            listen=f"ssl:{{port}}:privateKey={key}:certKey={certificate}:interface=127.0.0.1",
         )
         digest = images.app.largest
         url = f"https://127.0.0.1:{daemon.port}/v2/{APP}/blobs/{digest}?ns={_NAME}"

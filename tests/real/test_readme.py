@@ -6,7 +6,7 @@ import re
 
 import yaml
 
-from tests.real.daemon import ROOT, Daemon
+from tests.real.daemon import ROOT
 from tests.real.library import library
 from tests.real.namespace import Namespace
 from tests.real.processes import run
@@ -49,14 +49,12 @@ class CurlLinesTests(Scene):
         [configuration] = _CONFIGURATION.findall(readme)
         network = self.ending(Namespace(self.directory))
         self.ending(DockerRegistry(self.place("origin"), library().storage, port=_REGISTRY_PORT, prefix=network.prefix))
-        self.ending(
-            Daemon(
-                self.place("crcache"),
-                yaml.safe_load(configuration)["registries"],
-                port=_PORT,
-                admin_port=_ADMIN_PORT,
-                prefix=network.prefix,
-            )
+        self.crcache(
+            self.place("crcache"),
+            yaml.safe_load(configuration)["registries"],
+            port=_PORT,
+            admin_port=_ADMIN_PORT,
+            prefix=network.prefix,
         )
 
         script = f"set -e -o pipefail\ncd '{self.directory}'\n"

@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.real.daemon import Daemon
 from tests.real.images import Image
 from tests.real.library import APP, MULTI, library
 from tests.real.originlog import agents, fetches
@@ -56,7 +55,7 @@ class SkopeoTests(Scene):
         images = library()
         origin = self.ending(DockerRegistry(self.place("origin"), images.storage, **how))
         its = {"url": origin.url, **({"ca": str(origin.ca)} if origin.ca else {})}
-        daemon = self.ending(Daemon(self.place("crcache"), {_NAME: its}))
+        daemon = self.crcache(self.place("crcache"), {_NAME: its})
         # An origin that speaks TLS is not trusted by skopeo itself: all comes through crcache or not at all.
         insecure = "false" if origin.ca else "true"
         conf: Path = self.directory / "registries.conf"

@@ -52,6 +52,13 @@ class CacheErrorTests(ErrorCase):
         self.assertEqual(reply.one("OCI-Namespace"), "docker.io")
         self.assertIsNone(reply.one("Retry-After"))
 
+    async def test_any_bytes(self) -> None:
+        """An origin's challenge goes to the client byte for byte."""
+        challenge = 'Basic realm="f\xfcr"'
+        self.answer_with(Unauthorized("Log in.", headers=[("WWW-Authenticate", challenge)]))
+        reply = await self.ask(BLOB_PATH)
+        self.assertEqual((reply.status, reply.one("WWW-Authenticate")), (401, challenge))
+
     async def test_no_detail(self) -> None:
         """No detail, no key."""
         self.answer_with(BlobUnknown("There is none."))

@@ -71,6 +71,23 @@ class RelayTests(WebCase):
         self.assertEqual(reply.one("ETag"), '"e"')
         self.assertTrue(answer.aborted)
 
+    async def test_odd_length(self) -> None:
+        """A HEAD's length that is no number, or a monstrous one, is left out."""
+        for value in (b"\xb2", b"1" * 5000):
+            answer = FakeAnswer(200)
+            answer.headers.setRawHeaders(b"Content-Length", [value])
+            self.answer_with(Relayed(answer, DIGEST))
+            reply = await self.ask(BLOB_PATH, method="HEAD")
+            self.assertEqual((reply.status, reply.one("Content-Length")), (200, None))
+
+    async def test_any_bytes(self) -> None:
+        """What goes through does so byte for byte."""
+        answer = FakeAnswer(200, {}, TAGS)
+        answer.headers.setRawHeaders(b"ETag", [b'"\xfc"'])
+        self.answer_with(Relayed(answer, None))
+        reply = await self.ask("/v2/library/alpine/tags/list?ns=docker.io")
+        self.assertEqual((reply.status, reply.one("ETag")), (200, '"\xfc"'))
+
     async def test_unknown_length(self) -> None:
         """A body of unknown length is chunked."""
         self.answer_with(Relayed(FakeAnswer(200, {}, TAGS), None))
