@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
+import urllib.request
 import venv
 import zipfile
 from dataclasses import dataclass
@@ -169,9 +171,30 @@ class InstalledTests(SynchronousTestCase):
         flags = run(python, "-c", TWISTD, "crcache", "--help", directory=place)
         self.assertIn("--cache-dir", flags)
         self.assertEqual(run(place / "bin/crcache", "--version", directory=place), f"crcache {__version__}\n")
+        self.serve(place)
+
+    def serve(self, place: Path) -> None:
+        """Start the daemon that is installed there, and have it answer."""
+        flags = ["--listen", "tcp:0:interface=127.0.0.1", "--admin", "off", "--cache-dir", "cache"]
+        command = [str(place / "bin/python"), "-c", TWISTD, "--nodaemon", "--pidfile=", "crcache", *flags]
+        environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        with subprocess.Popen(command, cwd=place, env=environ, stdout=subprocess.PIPE, text=True) as daemon:
+            killer = threading.Timer(20, daemon.kill)
+            killer.start()
+            try:
+                assert daemon.stdout is not None
+                ready = next((line for line in daemon.stdout if "is ready on" in line), "")
+                address = re.search(r"is ready on (127\.0\.0\.1:\d+)", ready)
+                assert address is not None, ready
+                with urllib.request.urlopen(f"http://{address[1]}/v2/", timeout=10) as answer:
+                    self.assertEqual((answer.status, answer.read()), (200, b"{}"))
+            finally:
+                killer.cancel()
+                daemon.terminate()
+                daemon.communicate()
 
     def test_wheel(self) -> None:
-        """From a wheel, C{twistd} finds the plugin and shows its flags, and there is a C{crcache} command."""
+        """From a wheel, C{twistd} finds the plugin, and runs it; and there is a C{crcache} command."""
         self.check(built().wheel)
 
     def test_wheel_of_sdist(self) -> None:
