@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from tests.real.images import Image
 from tests.real.library import APP, MULTI, library
 from tests.real.originlog import agents, fetches
 from tests.real.processes import run
-from tests.real.registries import DockerRegistry
+from tests.real.registries import PASSWORD, USERNAME, DockerRegistry
 from tests.real.scene import Scene, digest_of
+from tests.real.tokens import TokenServer
 
 # These clients take no port in a mirror's path, so the registry needs a name without one.
 _NAME = "registry.test"
+_LOGIN = {"username": USERNAME, "password": PASSWORD}
 _CONFIGURATION = """\
 unqualified-search-registries = []
 [[registry]]
@@ -50,11 +53,11 @@ class SkopeoTests(Scene):
             path.unlink()
         target.rmdir()
 
-    def check(self, **how: Any) -> None:
-        """Copy cold, then warm with the origin stopped."""
+    def check(self, login: Mapping[str, str] | None = None, **how: Any) -> None:
+        """Copy cold, then warm with the origin stopped. Only crcache has the login."""
         images = library()
         origin = self.ending(DockerRegistry(self.place("origin"), images.storage, **how))
-        its = {"url": origin.url, **({"ca": str(origin.ca)} if origin.ca else {})}
+        its = {"url": origin.url, **({"ca": str(origin.ca)} if origin.ca else {}), **(login or {})}
         daemon = self.crcache(self.place("crcache"), {_NAME: its})
         # An origin that speaks TLS is not trusted by skopeo itself: all comes through crcache or not at all.
         insecure = "false" if origin.ca else "true"
@@ -79,3 +82,11 @@ class SkopeoTests(Scene):
     def test_tls(self) -> None:
         """The same from a registry whose certificate is by an authority that only crcache has been told of."""
         self.check(tls=True)
+
+    def test_password(self) -> None:
+        """The same from a registry that wants a name and a password, which only crcache knows."""
+        self.check(_LOGIN, tls=True, password=True)
+
+    def test_token(self) -> None:
+        """The same from a registry that wants tokens for them."""
+        self.check(_LOGIN, tokens=self.ending(TokenServer(USERNAME, PASSWORD)))
