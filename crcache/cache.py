@@ -94,14 +94,22 @@ class Cache:
             member = await self._store.member(ask.registry, ask.repository, ask.digest)
             body = await self._store.find(ask.digest)
         except StoreError as problem:
-            log.warn("reading the cache failed: {problem}", problem=problem.message)
+            log.warn(
+                "reading the cache failed: {problem} (request {request_id})",
+                request_id=ask.client.request_id,
+                problem=problem.message,
+            )
             return await self._relay(ask)
         known = member if member is not None and member.open else self._promised(ask)
         if body is not None:
             try:
                 known = known or await self._confirmed(ask, body)
             except StoreError as problem:
-                log.warn("reading the cache failed: {problem}", problem=problem.message)
+                log.warn(
+                    "reading the cache failed: {problem} (request {request_id})",
+                    request_id=ask.client.request_id,
+                    problem=problem.message,
+                )
             if known is None:
                 return await self._relay(ask)
             body = await self._sound(ask, known, body)
@@ -124,10 +132,18 @@ class Cache:
                 if member.open:
                     await self._enrol(ask, body.size)
                 return body
-            log.warn("{digest} was damaged on disk; it is fetched again", digest=str(ask.digest))
+            log.warn(
+                "{digest} was damaged on disk; it is fetched again (request {request_id})",
+                request_id=ask.client.request_id,
+                digest=str(ask.digest),
+            )
             await self._store.drop(ask.digest)
         except StoreError as problem:
-            log.warn("reading the cache failed: {problem}", problem=problem.message)
+            log.warn(
+                "reading the cache failed: {problem} (request {request_id})",
+                request_id=ask.client.request_id,
+                problem=problem.message,
+            )
         return None
 
     async def _right(self, body: IBody, digest: Digest) -> bool:
@@ -182,7 +198,12 @@ class Cache:
         try:
             await self._store.enrol(ask.registry, ask.repository, [Membership(ask.digest, None, size)])
         except StoreError as problem:
-            log.warn("noting {digest} failed: {problem}", digest=str(ask.digest), problem=problem.message)
+            log.warn(
+                "noting {digest} failed: {problem} (request {request_id})",
+                request_id=ask.client.request_id,
+                digest=str(ask.digest),
+                problem=problem.message,
+            )
 
     async def _head(self, ask: PullBlob) -> Blob:
         """A blob's body is never fetched for a HEAD."""
@@ -201,7 +222,12 @@ class Cache:
                 raise
             return await self._relay(ask, refused=refused)
         except StoreError as problem:
-            log.warn("not caching {digest}: {problem}", digest=str(ask.digest), problem=problem.message)
+            log.warn(
+                "not caching {digest}: {problem} (request {request_id})",
+                request_id=ask.client.request_id,
+                digest=str(ask.digest),
+                problem=problem.message,
+            )
             return await self._relay(ask)
         # Another repository's fill, or another process's, or one that needed no bytes, proves nothing for this one.
         if member is None and ask.repository not in fill.confirmed and await self._confirmed(ask, fill) is None:

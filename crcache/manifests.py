@@ -99,7 +99,7 @@ class Manifests:
                 return None
             body = await self._store.read(digest, LIMIT)
         except StoreError as problem:
-            log.warn("reading the cache failed: {problem}", problem=problem.message)
+            _failed("reading the cache", ask, problem)
             return None
         if body is None or not (kind in KNOWN or await self._provenance.declared(body, kind)):
             return None
@@ -119,7 +119,8 @@ class Manifests:
             if freshness is Freshness.EXPIRED:
                 raise
             log.info(
-                "serving the stale {registry}/{repository}:{tag}: {problem}",
+                "serving the stale {registry}/{repository}:{tag}: {problem} (request {request_id})",
+                request_id=ask.client.request_id,
                 registry=str(ask.registry),
                 repository=str(ask.repository),
                 tag=str(tag),
@@ -131,7 +132,7 @@ class Manifests:
         try:
             return await self._store.tag(ask.registry, ask.repository, tag)
         except StoreError as problem:
-            log.warn("reading the cache failed: {problem}", problem=problem.message)
+            _failed("reading the cache", ask, problem)
             return None
 
     async def _revalidated(self, ask: PullManifest, tag: Tag, old: TagEntry) -> Manifest:
@@ -264,8 +265,14 @@ class Manifests:
                 try:
                     await self._store.forget_tag(ask.registry, ask.repository, reference)
                 except StoreError as problem:
-                    log.warn("forgetting a tag failed: {problem}", problem=problem.message)
+                    _failed("forgetting a tag", ask, problem)
             raise
+
+
+def _failed(what: str, ask: PullManifest, problem: StoreError) -> None:
+    """A disk that fails fails no pull, but is told of."""
+    request_id = ask.client.request_id
+    log.warn("{what} failed: {why} (request {request_id})", what=what, why=problem.message, request_id=request_id)
 
 
 class _Moved:

@@ -103,7 +103,12 @@ class Provenance:
         try:
             await self._store.put(digest, body)
         except StoreError as problem:
-            log.warn("{digest} is not kept: {problem}", digest=str(digest), problem=problem.message)
+            log.warn(
+                "{digest} is not kept: {problem} (request {request_id})",
+                request_id=query.request_id,
+                digest=str(digest),
+                problem=problem.message,
+            )
             return found
         await self._note(query, [Membership(digest, kind, len(body)), *members], tag, found)
         return replace(found, cache=CacheStatus.STORED)
@@ -118,13 +123,23 @@ class Provenance:
         try:
             await self._store.set_tag(query.registry, query.repository, tag, entry)
         except StoreError as problem:
-            log.warn("noting the tag {tag} failed: {problem}", tag=str(tag), problem=problem.message)
+            log.warn(
+                "noting the tag {tag} failed: {problem} (request {request_id})",
+                request_id=query.request_id,
+                tag=str(tag),
+                problem=problem.message,
+            )
 
     async def _note(self, query: Query, members: list[Membership], tag: Tag | None, found: Manifest) -> None:
         try:
             await self._store.enrol(query.registry, query.repository, members)
         except StoreError as problem:
-            log.warn("noting {digest} failed: {problem}", digest=str(found.digest), problem=problem.message)
+            log.warn(
+                "noting {digest} failed: {problem} (request {request_id})",
+                request_id=query.request_id,
+                digest=str(found.digest),
+                problem=problem.message,
+            )
         if tag is not None:
             entry = TagEntry(found.digest, found.media_type, found.size, self._clock())
             await self.retag(query, tag, entry)

@@ -11,6 +11,7 @@ from crcache.errors import (
     OriginError,
     OriginFailed,
     OriginRefused,
+    OriginTimeout,
     Unauthorized,
 )
 from crcache.facts import Query
@@ -55,6 +56,8 @@ def refusal(answer: IAnswer, query: Query) -> OriginError:
             f"{query.registry} limits the rate of requests; configure credentials for it, or ask later",
             headers=() if wait is None else [("Retry-After", str(wait))],
         )
+    if status == 408:
+        return OriginTimeout(f"{query.registry} says that it was not asked in time for the {what(query)}; try again")
     if status >= 500:
         return OriginFailed(f"{query.registry} answered {status} for the {what(query)}")
     return OriginRefused(f"{query.registry} answered {status} for the {what(query)}", detail={"status": status})

@@ -112,7 +112,12 @@ class Fetch:
             await self._syncing
         if self._unsafe is not None:
             self._fill.verified(size)
-            log.warn("{digest} is not kept: {problem}", digest=str(self._digest), problem=self._unsafe.value)
+            log.warn(
+                "{digest} is not kept: {problem} (request {request_id})",
+                request_id=self._query.request_id,
+                digest=str(self._digest),
+                problem=self._unsafe.value,
+            )
             await to_the_end(self._ingest.discard())
             return
         member = Membership(self._digest, None, size, True)
@@ -121,7 +126,12 @@ class Fetch:
         try:
             await committed
         except StoreError as problem:
-            log.warn("keeping {digest} failed: {problem}", digest=str(self._digest), problem=problem.message)
+            log.warn(
+                "keeping {digest} failed: {problem} (request {request_id})",
+                request_id=self._query.request_id,
+                digest=str(self._digest),
+                problem=problem.message,
+            )
 
     # Fetching
 
@@ -140,7 +150,8 @@ class Fetch:
                 if pause is None:
                     raise
                 log.info(
-                    "fill of {digest} from {registry} broke off ({problem}); resuming",
+                    "fill of {digest} from {registry} broke off ({problem}); resuming (request {request_id})",
+                    request_id=self._query.request_id,
                     digest=str(self._digest),
                     registry=str(self._query.registry),
                     problem=problem.message,

@@ -161,7 +161,12 @@ class Fill:
         except CancelledError:
             self._failed(ShuttingDown("crcache is shutting down"))
         except CrcacheError as problem:
-            log.info("fill of {digest} from {registry} failed: {problem}", problem=problem.message, **self._named())
+            log.info(
+                "fill of {digest} from {registry} failed: {problem} (request {request_id})",
+                request_id=self.query.request_id,
+                problem=problem.message,
+                **self._named(),
+            )
             self._failed(problem)
         except Exception:
             log.failure("fill of {query} failed", query=self.query)

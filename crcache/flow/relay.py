@@ -132,8 +132,15 @@ class Relay:
             self._pass_on(self._kept)
             self._finish()
         else:
-            log.warn("the origin sent bytes that are not {digest}", digest=str(self._digest))
+            log.warn(
+                "the origin sent bytes that are not {digest} (request {request_id})",
+                request_id=self._request_id(),
+                digest=str(self._digest),
+            )
             self._abort()
+
+    def _request_id(self) -> str:
+        return str(self._request.responseHeaders.getRawHeaders("X-Request-Id", ["-"])[0])
 
     def _pass_on(self, data: bytes) -> None:
         if data:
@@ -151,7 +158,11 @@ class Relay:
 
     def _cut(self, failure: Failure) -> None:
         if not self._over:
-            log.info("a relayed body broke off: {problem}", problem=failure.value)
+            log.info(
+                "a relayed body broke off: {problem} (request {request_id})",
+                request_id=self._request_id(),
+                problem=failure.value,
+            )
             self._abort()
 
     def _failed(self, failure: Failure) -> None:

@@ -97,6 +97,7 @@ class Exchanger:
         @raise OriginUnreachable: if there is no answer.
         """
         origin = origin_of(url)
+        (request_id,) = headers.getRawHeaders("X-Request-Id", ["-"])
         trust = trust_for(settings, origin)
         proxy = self._proxies.choose(origin)
         for attempt in range(_STALE + 1):
@@ -114,10 +115,22 @@ class Exchanger:
                 if lease.reused and isinstance(error, STALE_CONNECTION):
                     continue
                 problem = explain(error, str(origin))
-                log.debug("{method} {url}: {problem}", method=method, url=bare(url), problem=problem.message)
+                log.debug(
+                    "{method} {url}: {problem} (request {request_id})",
+                    request_id=request_id,
+                    method=method,
+                    url=bare(url),
+                    problem=problem.message,
+                )
                 raise problem from error
             lease.answered()
-            log.debug("{method} {url}: {status}", method=method, url=bare(url), status=response.code)
+            log.debug(
+                "{method} {url}: {status} (request {request_id})",
+                request_id=request_id,
+                method=method,
+                url=bare(url),
+                status=response.code,
+            )
             return Exchange(url, response, lease)
         raise AssertionError("the last attempt is on a connection of its own")
 

@@ -97,7 +97,10 @@ class Negotiator:
         if used.credential is not None:
             self._refusals.refuse(used.base, site.repository, used.credential, every=True)
             log.warn(
-                "{origin} refuses the credentials of {user}", origin=str(site.origin), user=used.credential.username
+                "{origin} refuses the credentials of {user} (request {request_id})",
+                request_id=site.request_id,
+                origin=str(site.origin),
+                user=used.credential.username,
             )
 
     def _drop(self, used: Grant) -> None:
@@ -174,7 +177,9 @@ class Negotiator:
         if failure.check(CredentialsRefused) and credential is not None:
             self._refusals.refuse(realm.url, realm, credential, every=failure.value.all)
             log.warn(
-                "the token realm at {realm} refuses the credentials of {user} for {registry} with {status}",
+                "the token realm at {realm} refuses the credentials of {user} for {registry} with {status}"
+                " (request {request_id})",
+                request_id=site.request_id,
                 realm=str(origin_of(realm.url)),
                 user=credential.username,
                 registry=str(site.registry),

@@ -213,6 +213,9 @@ def parse_token(body: bytes, begun: float, where: str) -> Token:
 
 
 def _lifetime(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return _LIFETIME
-    return min(max(float(value), 0.0), _LONGEST)
+    # An integer of JSON may be too large for a float: it is clamped before it becomes one.
+    if isinstance(value, float) and not math.isfinite(value):
+        return _LIFETIME
+    return float(min(max(value, 0), _LONGEST))

@@ -65,12 +65,16 @@ class Creators:
     def creator(self, trust: Trust, host: str) -> IOpenSSLClientConnectionCreator:
         """The connection creator for a host (a name or an address, without brackets).
 
-        @raise OriginUnreachable: if a file of the trust cannot be used.
+        @raise OriginUnreachable: if a file of the trust cannot be used, or the name is not one that can be verified.
         """
         found = self._made.pop((trust, host), None)
         if found is None:
             try:
                 found = _make(trust, host)
+            except UnicodeError:
+                # Twisted takes names of strict IDNA alone: no underscore, no "--" in third place.
+                message = f"TLS cannot be spoken to a host of this name: {host}; use another name for it"
+                raise OriginUnreachable(message) from None
             except (OSError, ValueError, crypto.Error, SSL.Error) as error:
                 files = ", ".join(str(path) for path in (trust.ca, trust.client_cert, trust.client_key) if path)
                 message = f"the TLS files of {host} cannot be used ({type(error).__name__}); check {files}"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import string
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.web.http import HTTPChannel
+from twisted.web.http_headers import Headers
 
-from crcache.web.render import malformed
+from crcache.web.render import Spelled, malformed
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
 LINGER = 2.0
 
 #: What a request can begin with: a method, or the empty lines that some send before it (RFC 9112, 2.2).
-_BEGINNINGS = frozenset(bytes([byte]) for byte in b"\r\n" + string.ascii_letters.encode())
+_BEGINNINGS = frozenset(bytes([byte]) for byte in b"\r" + string.ascii_letters.encode())
+
+_NEVER = re.compile(rb"[\0\r\n]")
 
 
 class Channel(HTTPChannel):
@@ -36,6 +41,9 @@ class Channel(HTTPChannel):
 
     _begun = False
     _lingering = False
+    _refused = False
+    #: What came last of a line whose end has not come yet, if that is the first half of one.
+    _half_end = b""
     _goodbye: IDelayedCall | None = None
 
     def dataReceived(self, data: bytes) -> None:
@@ -48,12 +56,24 @@ class Channel(HTTPChannel):
             if data[:1] not in _BEGINNINGS:
                 self._respondToBadRequestAndDisconnect()
                 return
-        super().dataReceived(data)
+        data, known = self._half_end + data, len(self._half_end)
+        self._half_end = b""
+        super().dataReceived(data[known:])
+        if self.line_mode and not self._lingering:
+            # The delimiter is CR LF: lines that end in LF alone would be waited on until the connection is idle.
+            if b"\n" in data.rpartition(b"\r\n")[2]:
+                self._respondToBadRequestAndDisconnect()
+            elif data.endswith(b"\r"):
+                self._half_end = b"\r"
 
     def lineReceived(self, line: bytes) -> None:
-        """A line of a request's head."""
-        if not self._lingering:
-            super().lineReceived(line)
+        """A line of a request's head; NUL, CR and LF are invalid in any of them (RFC 9112, 2.2; RFC 9110, 5.5)."""
+        if self._lingering:
+            return
+        if _NEVER.search(line) is not None:
+            self._respondToBadRequestAndDisconnect()
+            return
+        super().lineReceived(line)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """A line of a request's head is too long."""
@@ -85,6 +105,17 @@ class Channel(HTTPChannel):
         self.setRawMode()
         super().allContentReceived()
 
+    def writeHeaders(
+        self, version: bytes, code: bytes, reason: bytes, headers: Headers | Iterable[tuple[bytes, bytes]]
+    ) -> None:
+        """Write an answer's head; which form its headers have depends on Twisted's version."""
+        if isinstance(headers, Headers):
+            headers = [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
+        spelled = Spelled()
+        for name, value in headers:
+            spelled.addRawHeader(name, value)
+        super().writeHeaders(version, code, reason, spelled)
+
     def loseConnection(self) -> None:
         """Close when all has been written; a client that may still be sending gets a moment to read it."""
         if not self._lingering:
@@ -106,9 +137,9 @@ class Channel(HTTPChannel):
         super().connectionLost(reason)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        if self._lingering:
+        if self._refused:
             return
-        self._lingering = True
+        self._refused = self._lingering = True
         _log.info("{client} sent what is not HTTP: 400", client=getattr(self.getPeer(), "host", "-"))
         cast(ITCPTransport, self.transport).write(malformed())
         self.loseConnection()

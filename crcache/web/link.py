@@ -52,4 +52,5 @@ def _query(target: str, path: str, understood: Collection[str]) -> list[str] | N
     names = [unquote_plus(pair.partition("=")[0]) for pair in pairs]
     if any(name != "ns" and name not in understood for name in names):
         return None
-    return [pair for pair, name in zip(pairs, names, strict=True) if name != "ns"]
+    # Twisted ends a parameter at ";" as well.
+    return [pair.replace(";", "%3B") for pair, name in zip(pairs, names, strict=True) if name != "ns"]

@@ -1,10 +1,10 @@
-"""Answers' heads and error bodies, as INTERFACE promises them."""
+"""Answers' heads and error bodies, as clients expect them."""
 
 from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 from twisted.internet.interfaces import ITCPTransport
@@ -24,6 +24,17 @@ INTERNAL_ERROR = CrcacheError("Internal error; the log has it.")
 
 #: What Twisted, or the connection's state, has put on an answer and a refusal must keep.
 _CONNECTION = (b"Server", b"Date", b"Connection")
+
+#: Names that Twisted would capitalize otherwise than they are registered.
+_SPELLING = {name.lower(): name for name in (b"OCI-Namespace",)}
+
+
+class Spelled(Headers):
+    """Headers that go out as they are spelled."""
+
+    def getAllRawHeaders(self) -> Iterator[tuple[bytes, Sequence[bytes]]]:
+        for name, values in super().getAllRawHeaders():
+            yield _SPELLING.get(name.lower(), name), values
 
 
 def new_request_id() -> str:
@@ -72,7 +83,9 @@ def error_json(error: CrcacheError) -> bytes:
 
 def malformed() -> bytes:
     """A whole answer for a connection on which something else than HTTP came."""
-    body = error_json(RequestInvalid("Send a well-formed HTTP/1.1 request whose head is at most 16 KiB."))
+    body = error_json(
+        RequestInvalid("Send a well-formed HTTP/1.1 request with one Host line, whose head is at most 16 KiB.")
+    )
     lines = [
         ("Content-Type", "application/json"),
         ("Content-Length", str(len(body))),

@@ -47,7 +47,9 @@ class Request(server.Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """The request is complete: C{path} is the request-target (RFC 9112, 3.2)."""
-        if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+        hosts = len(self.requestHeaders.getRawHeaders(b"Host") or ())
+        # RFC 9112, 3.2: 400 to HTTP/1.1 without a Host line, and to anything with several.
+        if version not in (b"HTTP/1.1", b"HTTP/1.0") or hosts > 1 or (hosts == 0 and version == b"HTTP/1.1"):
             self.channel._respondToBadRequestAndDisconnect()
             return
         absolute = _ABSOLUTE_FORM.match(path)

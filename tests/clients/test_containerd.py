@@ -191,7 +191,7 @@ class StatusTests(ClientCase):
             blob_path(image.layers[0]),
             f"/v2/{REPO}/tags/list?ns={NAME}",
         )
-        for status, expected in ((429, 503), (408, 502), (500, 502), (503, 502), (400, 502), (418, 502)):
+        for status, expected in ((429, 503), (408, 504), (500, 502), (503, 502), (400, 502), (418, 502)):
             for target in targets:
                 for method in ("HEAD", "GET"):
                     if "tags" in target and method == "HEAD":

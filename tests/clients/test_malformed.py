@@ -61,9 +61,14 @@ RAW = (
     (b"GET /v2/ HTTP/3.0\r\n\r\n", 400),
     (b"GET /v2/ HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", 400),
     (b"GET /v2/" + b"x" * 40_000 + b" HTTP/1.1\r\n\r\n", 400),
-    (b"GET /v2/ HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 400),
+    (b"GET /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n", 400),
     (request(manifest_path("1.0"), ("Authorization", "Basic YQ=="), ("Authorization", "Basic Yg==")), 400),
     (request(manifest_path("1.0"), ("Accept", "a\x01b")), 400),
+    (request(manifest_path("1.0"), ("Accept", "a\0b")), 400),
+    (request(manifest_path("1.0"), ("Accept", "a\rb")), 400),
+    (request(manifest_path("1.0"), ("Host", "other")), 400),
+    (b"GET /v2/ HTTP/1.1\r\n\r\n", 400),
+    (b"GET /v2/ HTTP/1.1\nHost: x\n\n", 400),
 )
 
 

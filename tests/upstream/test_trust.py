@@ -190,6 +190,18 @@ class Rules(SynchronousTestCase):
         for url in ("https://a.example.com:444", "http://a.example.com:443", "https://c.example.com"):
             self.assertEqual(trust_for(settings, origin_of(url)), Trust(ca, True))
 
+    def test_names_refused(self) -> None:
+        """A name that Twisted cannot verify is what is complained of, not the files."""
+        authority = Path(self.mktemp())
+        authority.mkdir()
+        ca = Authority().write(authority)
+        for host in ("ab--cd.example.com", "r3---sn-x.example.com", "my_registry"):
+            for trust in (Trust(), Trust(ca), Trust(ca, True)):
+                with self.assertRaises(OriginUnreachable) as caught:
+                    Creators().creator(trust, host)
+                self.assertIn(f"TLS cannot be spoken to a host of this name: {host}", caught.exception.message)
+                self.assertNotIn("files", caught.exception.message)
+
     def test_creators_are_kept(self) -> None:
         """The roots are parsed once for a host."""
         creators = Creators()

@@ -1,11 +1,10 @@
-"""What is not HTTP, bodies that nobody asked for, and how connections end."""
+"""Bodies that nobody asked for, how connections end, and the site itself."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-import time
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
@@ -18,100 +17,12 @@ from twisted.web.resource import Resource
 from zope.interface import implementer
 
 from crcache.grammar.reference import DOCKER_IO
-from crcache.outcomes import Pong
 from crcache.testing.certificates import Authority
 from crcache.web import channel
-from crcache.web.site import IDLE, Site
+from crcache.web.site import Site
 from crcache.web.v2 import V2
-from tests.web.cases import pause, reactor
+from tests.web.cases import reactor
 from tests.web.harness import BLOB_PATH, DATA, Reply, WebCase, Wire, blob, parse_reply, request
-
-GET = b"GET /v2/ HTTP/1.1\r\n"
-
-MALFORMED = (
-    b"GET\r\n\r\n",
-    b"GET /v2/\r\n\r\n",
-    b"GET /v2/ HTTP/1.1 more\r\n\r\n",
-    b"GET /v2/ HTTP/2.0\r\n\r\n",
-    b"GET /v2/ http/1.1\r\n\r\n",
-    b"GET /v2/ X\r\n\r\n",
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    b"\xff\xfe /v2/ HTTP/1.1\r\n\r\n",
-    GET + b"no colon\r\n\r\n",
-    GET + b"no colon\r\nHost: x\r\n\r\n",
-    GET + b": nameless\r\n\r\n",
-    GET + b"Host : x\r\n\r\n",
-    GET + b"Content-Length: many\r\n\r\n",
-    GET + b"Content-Length: -1\r\n\r\n",
-    GET + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\nx",
-    GET + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\nx",
-    GET + b"Transfer-Encoding: gzip\r\n\r\n",
-    GET + b"".join(b"A%d: b\r\n" % number for number in range(501)) + b"\r\n",
-    GET + b"A: " + b"a" * 20_000 + b"\r\n\r\n",
-    GET + b"A: " + b"a" * 20_000,
-    GET + b"".join(b"A%d: %s\r\n" % (number, b"a" * 400) for number in range(60)) + b"\r\n",
-    b"GET /" + b"a" * 2_000_000 + b" HTTP/1.1\r\n\r\n",
-)
-
-
-class MalformedTests(WebCase):
-    """What is not HTTP."""
-
-    async def test_malformed(self) -> None:
-        """Each gets one 400 with the error JSON within a second, nothing reaches the cache, and the connection ends."""
-        self.answer_with(Pong())
-        for data in MALFORMED:
-            began = time.monotonic()
-            received = await self.raw(data)
-            self.assertLess(time.monotonic() - began, 1.0, data[:60])
-            self.assertEqual(received.count(b"HTTP/1.1 400 "), 1, data[:60])
-            reply = parse_reply(received)
-            self.assertEqual(reply.status, 400, data[:60])
-            self.assertEqual(reply.one("Content-Length"), str(len(reply.body)))
-            self.assertEqual(reply.one("Connection"), "close")
-            self.assertEqual(json.loads(reply.body)["errors"][0]["code"], "UNSUPPORTED")
-        self.assertEqual(self.cache.asks, [])
-
-    async def test_control_characters(self) -> None:
-        """Control characters anywhere in the request line are a 4xx with JSON."""
-        self.answer_with(Pong())
-        for data in (
-            b"GET /v2/\x00 HTTP/1.1\r\n\r\n",
-            b"GET /v2/\x1b[2J HTTP/1.1\r\n\r\n",
-            b"G\x01T /v2/ HTTP/1.1\r\n\r\n",
-        ):
-            wire = await self.connect()
-            wire.write(data)
-            reply = parse_reply(await wire.until(b"}]}"))
-            self.assertIn(reply.status, (400, 404, 405), data)
-            self.assertTrue(json.loads(reply.body)["errors"])
-        self.assertEqual(self.cache.asks, [])
-
-    async def test_after_a_good_one(self) -> None:
-        """Nonsense behind a request on the same connection is refused after the request's answer."""
-        self.answer_with(Pong())
-        received = await self.raw(request("/v2/", close=False) + b"nonsense\r\n\r\n")
-        self.assertTrue(received.startswith(b"HTTP/1.1 200 OK\r\n"))
-        self.assertIn(b"{}HTTP/1.1 400 Bad Request\r\n", received)
-
-    async def test_empty_lines(self) -> None:
-        """An empty line before a request is forgiven (RFC 9112, 2.2)."""
-        self.answer_with(Pong())
-        self.assertEqual(parse_reply(await self.raw(b"\r\n" + request("/v2/"))).status, 200)
-
-    async def test_idle(self) -> None:
-        """A connection on which nothing comes is closed after a minute."""
-        clock = Clock()
-        self.serve(Site(Resource(), clock))
-        wire = await self.connect()
-        wire.write(b"GET /v2/ HT")
-        await pause(0.05)
-        clock.advance(IDLE - 1)
-        await pause(0.02)
-        self.assertIsNone(wire.lost)
-        clock.advance(2)
-        self.assertEqual(await wire.closed, b"")
-        clock.advance(60)
 
 
 class BodyTests(WebCase):
@@ -126,7 +37,9 @@ class BodyTests(WebCase):
     async def test_large(self) -> None:
         """A huge body is refused before it has come; the client can read why, for its connection is not reset."""
         wire = await self.connect()
-        wire.write(b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nContent-Length: 10000000000\r\n\r\n" + b"x" * 8_000_000)
+        wire.write(
+            b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000000\r\n\r\n" + b"x" * 8_000_000
+        )
         self._refused(await wire.closed)
         assert wire.lost is not None
         self.assertIsNotNone(wire.lost.check(ConnectionDone), wire.lost)
@@ -146,28 +59,29 @@ class BodyTests(WebCase):
 
     async def test_announced_only(self) -> None:
         """The refusal does not wait for the body."""
-        self._refused(await self.raw(b"PUT /v2/a/manifests/b HTTP/1.1\r\nContent-Length: 5\r\n\r\n"))
+        self._refused(await self.raw(b"PUT /v2/a/manifests/b HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"))
 
     async def test_chunked(self) -> None:
         """A body of unknown length is refused likewise."""
-        data = b"POST /v2/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+        data = b"POST /v2/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
         self._refused(await self.raw(data))
 
     async def test_form(self) -> None:
         """A form is not looked into: its ns is no ns."""
         form = b"ns=docker.io"
-        head = b"POST %s HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n"
+        head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        head += b"Content-Length: %d\r\n\r\n"
         self._refused(await self.raw(head % (BLOB_PATH.encode(), len(form)) + form))
 
     async def test_expect(self) -> None:
         """Nobody is invited to send a body."""
-        head = b"PUT /v2/ HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+        head = b"PUT /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
         self._refused(await self.raw(head))
 
     async def test_empty_body(self) -> None:
         """A request without a body keeps its connection, whatever its method."""
         wire = await self.connect()
-        wire.write(b"POST /v2/ HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        wire.write(b"POST /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
         self.assertNotIn(b"close", await wire.until(b"}]}"))
         wire.write(request(BLOB_PATH))
         self.assertTrue((await wire.closed).endswith(DATA))
@@ -184,7 +98,7 @@ class BodyTests(WebCase):
         """A refused client that goes on sending is cut off."""
         self.patch(channel, "LINGER", 0.2)
         wire = await self.connect()
-        wire.write(b"POST /v2/ HTTP/1.1\r\nContent-Length: 10000000000\r\n\r\n")
+        wire.write(b"POST /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000000\r\n\r\n")
         # A half-closed connection would be closed by this protocol: it is not told.
         wire.readConnectionLost = lambda: None  # type: ignore[attr-defined]
         self._refused(await wire.closed.addTimeout(3, reactor))
@@ -277,6 +191,6 @@ class SiteTests(WebCase):
 
         got = await raw(request(BLOB_PATH))
         self.assertEqual((got.status, got.body), (200, DATA))
-        refused = await raw(b"POST /v2/ HTTP/1.1\r\nContent-Length: 10000000000\r\n\r\n" + b"x" * 1_000_000)
+        refused = await raw(b"POST /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000000\r\n\r\n" + b"x" * 1_000_000)
         self.assertEqual(refused.status, 405)
         self.assertEqual((await raw(b"nonsense\r\n\r\n")).status, 400)

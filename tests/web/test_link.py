@@ -39,6 +39,10 @@ class NextPageTests(SynchronousTestCase):
         """What the origin escaped stays as it is."""
         self.assertIn("?last=a%2Bb%26c>", self._next("<?last=a%2Bb%26c>; rel=next") or "")
 
+    def test_semicolons(self) -> None:
+        """A semicolon is escaped, since a parameter of ours would end there."""
+        self.assertIn("?n=2&last=a%3Bb%3Bc>", self._next("<?n=2&last=a;b;c>; rel=next") or "")
+
     def test_relations(self) -> None:
         """Only a next page counts, in any of the forms that name one, in any line."""
         for params in ('; rel="next"', ";rel=next", '; title="a, b"; rel="prev next"', "; REL=NEXT; x=y"):

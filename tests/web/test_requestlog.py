@@ -170,8 +170,8 @@ class SafetyTests(WebCase):
     async def test_injection(self) -> None:
         """No client can begin a line of the log, or colour it."""
         for data in (
-            b"G\x1b[31mT /v2/ HTTP/1.1\r\n\r\n",
-            b"GET /v2/\x1b[31m\x0bforged HTTP/1.1\r\n\r\n",
+            b"G\x1b[31mT /v2/ HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /v2/\x1b[31m\x0bforged HTTP/1.1\r\nHost: x\r\n\r\n",
             request("/v2/", ("X-Request-Id", b"a\x1b[31mb")),
             request("/v2/\x85forged"),
             request("/v2/", ("User-Agent", b"\x1b[31m"), method="DELETE"),
