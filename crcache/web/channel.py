@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.web.http import HTTPChannel
-from twisted.web.http_headers import Headers
 
-from crcache.web.render import Spelled, malformed
+from crcache.web.render import malformed
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -104,17 +102,6 @@ class Channel(HTTPChannel):
         """A request is complete."""
         self.setRawMode()
         super().allContentReceived()
-
-    def writeHeaders(
-        self, version: bytes, code: bytes, reason: bytes, headers: Headers | Iterable[tuple[bytes, bytes]]
-    ) -> None:
-        """Write an answer's head; which form its headers have depends on Twisted's version."""
-        if isinstance(headers, Headers):
-            headers = [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
-        spelled = Spelled()
-        for name, value in headers:
-            spelled.addRawHeader(name, value)
-        super().writeHeaders(version, code, reason, spelled)
 
     def loseConnection(self) -> None:
         """Close when all has been written; a client that may still be sending gets a moment to read it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import cast
 
 from twisted.internet.interfaces import ITCPTransport
@@ -24,17 +24,6 @@ INTERNAL_ERROR = CrcacheError("Internal error; the log has it.")
 
 #: What Twisted, or the connection's state, has put on an answer and a refusal must keep.
 _CONNECTION = (b"Server", b"Date", b"Connection")
-
-#: Names that Twisted would capitalize otherwise than they are registered.
-_SPELLING = {name.lower(): name for name in (b"OCI-Namespace",)}
-
-
-class Spelled(Headers):
-    """Headers that go out as they are spelled."""
-
-    def getAllRawHeaders(self) -> Iterator[tuple[bytes, Sequence[bytes]]]:
-        for name, values in super().getAllRawHeaders():
-            yield _SPELLING.get(name.lower(), name), values
 
 
 def new_request_id() -> str:

@@ -142,10 +142,6 @@ class HeaderTests(WebCase):
         self.assertEqual({name: reply.one(name) for name in expected}, expected)
         self.assertEqual(self.sender.sends, [(0, 1024, True)])
 
-    async def test_spelling(self) -> None:
-        """The registry's line is spelled as the distribution specification has it."""
-        self.assertIn(b"\r\nOCI-Namespace: docker.io\r\n", await self.raw(request(MANIFEST_PATH)))
-
     async def test_head(self) -> None:
         """HEAD carries what GET does, and no body."""
         for path, outcome in ((MANIFEST_PATH, manifest()), (BLOB_PATH, blob())):
