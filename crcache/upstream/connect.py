@@ -13,7 +13,7 @@ from crcache.errors import OriginUnreachable
 from crcache.upstream.deadline import within
 from crcache.upstream.link import Link, LinkFactory, SecureFactory
 from crcache.upstream.proxy import Proxy
-from crcache.upstream.trust import Creators, Trust
+from crcache.upstream.trust import Creators, Trust, verifies
 from crcache.upstream.tunnel import TunnelEndpoint
 from crcache.upstream.urls import Origin
 
@@ -84,7 +84,7 @@ class LinkEndpoint:
         )
 
     async def _connect(self, protocol_factory: IProtocolFactory) -> Any:
-        factory: Any = LinkFactory(protocol_factory, self._creator is not None, self._links)
+        factory: Any = LinkFactory(protocol_factory, self._creator is not None, self._links, verifies(self._creator))
         if self._creator is None:
             link = await _cancellable(self._endpoint.connect(factory))
         else:

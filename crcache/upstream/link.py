@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from cryptography.x509 import ExtensionNotFound, SubjectAlternativeName
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHandshakeListener, IProtocolFactory
 from twisted.internet.protocol import Protocol, connectionDone
@@ -36,7 +38,7 @@ class Link(Protocol):
     @ivar lost: why the connection has ended; C{None} while it is open.
     """
 
-    def __init__(self, http: Any, secure: bool, gone: Callable[[Link], object]) -> None:
+    def __init__(self, http: Any, secure: bool, gone: Callable[[Link], object], named: bool = False) -> None:
         """
         @param secure: wait for the TLS handshake.
         @param gone: called when the connection has ended.
@@ -47,6 +49,7 @@ class Link(Protocol):
         self.user: object = None
         self.lost: Failure | None = None
         self._secure = secure
+        self._named = named
         self._gone = gone
         self._closed: list[Deferred[None]] = []
         self._head: int | None = None
@@ -64,8 +67,13 @@ class Link(Protocol):
             self._open()
 
     def handshakeCompleted(self) -> None:
-        """TLS is there too."""
-        self._open()
+        """TLS is there too. A certificate that names nobody is refused here: with a recent service-identity Twisted
+        takes one for any host."""
+        if self._named and not _names_somebody(self.transport):
+            self.opened.errback(SSL.Error([("", "", "the certificate names no host")]))
+            self.abort()
+        else:
+            self._open()
 
     def _open(self) -> None:
         if not self.opened.called:
@@ -138,6 +146,15 @@ class Link(Protocol):
             ended.callback(None)
 
 
+def _names_somebody(transport: Any) -> bool:
+    """Whether the peer's certificate has a subjectAltName (RFC 6125, 6.4.4: nothing else counts)."""
+    try:
+        transport.getPeerCertificate().to_cryptography().extensions.get_extension_for_class(SubjectAlternativeName)
+    except (ExtensionNotFound, ValueError):
+        return False
+    return True
+
+
 _TLS: Any = TLSMemoryBIOFactory.protocol
 
 
@@ -170,9 +187,13 @@ class LinkFactory:
 
     noisy = False
 
-    def __init__(self, inner: IProtocolFactory, secure: bool, links: dict[Any, Link]) -> None:
+    def __init__(self, inner: IProtocolFactory, secure: bool, links: dict[Any, Link], named: bool = False) -> None:
+        """
+        @param named: whether the peer's certificate has to say whose it is.
+        """
         self._inner = inner
         self._secure = secure
+        self._named = named
         self._links = links
 
     def doStart(self) -> None:
@@ -184,6 +205,6 @@ class LinkFactory:
     def buildProtocol(self, addr: Any) -> Link:
         """A link for a new connection."""
         http = self._inner.buildProtocol(addr)
-        link = Link(http, self._secure, lambda _: self._links.pop(http, None))
+        link = Link(http, self._secure, lambda _: self._links.pop(http, None), self._named)
         self._links[http] = link
         return link

@@ -148,3 +148,8 @@ class _Unverified:
         if not (isIPAddress(self._host) or isIPv6Address(self._host)):
             connection.set_tlsext_host_name(self._host.encode("idna"))
         return connection
+
+
+def verifies(creator: object) -> bool:
+    """Whether connections that this creator begins are for a certain host alone."""
+    return creator is not None and not isinstance(creator, _Unverified)
