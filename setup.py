@@ -45,5 +45,7 @@ setup(
         "PyYAML >= 6.0",
         "prometheus-client >= 0.16",
     ],
+    # Only where systemd is, whose headers it is built with; distributions have it ready-made.
+    extras_require={"systemd": ["systemd-python >= 234"]},
     zip_safe=False,
 )

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from crcache import events
 from crcache.asks import Ask, ListReferrers, ListTags, Ping, PullBlob, PullManifest
 from crcache.errors import Denied, OriginError, OriginLied, OriginRefused, StoreError, Unauthorized
 from crcache.facts import Membership, Query, Verdict
@@ -96,8 +97,9 @@ class Cache:
         except StoreError as problem:
             log.warn(
                 "reading the cache failed: {problem} (request {request_id})",
-                request_id=ask.client.request_id,
+                event=events.CACHE_FAILED,
                 problem=problem.message,
+                **events.about(ask),
             )
             return await self._relay(ask)
         known = member if member is not None and member.open else self._promised(ask)
@@ -107,8 +109,9 @@ class Cache:
             except StoreError as problem:
                 log.warn(
                     "reading the cache failed: {problem} (request {request_id})",
-                    request_id=ask.client.request_id,
+                    event=events.CACHE_FAILED,
                     problem=problem.message,
+                    **events.about(ask),
                 )
             if known is None:
                 return await self._relay(ask)
@@ -134,15 +137,16 @@ class Cache:
                 return body
             log.warn(
                 "{digest} was damaged on disk; it is fetched again (request {request_id})",
-                request_id=ask.client.request_id,
-                digest=str(ask.digest),
+                event=events.CONTENT_DAMAGED,
+                **events.about(ask),
             )
             await self._store.drop(ask.digest)
         except StoreError as problem:
             log.warn(
                 "reading the cache failed: {problem} (request {request_id})",
-                request_id=ask.client.request_id,
+                event=events.CACHE_FAILED,
                 problem=problem.message,
+                **events.about(ask),
             )
         return None
 
@@ -200,8 +204,8 @@ class Cache:
         except StoreError as problem:
             log.warn(
                 "noting {digest} failed: {problem} (request {request_id})",
-                request_id=ask.client.request_id,
-                digest=str(ask.digest),
+                event=events.CACHE_FAILED,
+                **events.about(ask),
                 problem=problem.message,
             )
 
@@ -224,8 +228,8 @@ class Cache:
         except StoreError as problem:
             log.warn(
                 "not caching {digest}: {problem} (request {request_id})",
-                request_id=ask.client.request_id,
-                digest=str(ask.digest),
+                event=events.NOT_KEPT,
+                **events.about(ask),
                 problem=problem.message,
             )
             return await self._relay(ask)

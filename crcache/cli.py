@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from crcache import __version__
-from crcache.commands import check_config
+from crcache.commands import check_config, hosts
 from crcache.errors import CrcacheError
 
 
@@ -28,7 +28,7 @@ class Command(Protocol):
         """
 
 
-COMMANDS: tuple[Command, ...] = (check_config,)
+COMMANDS: tuple[Command, ...] = (check_config, hosts)
 
 
 def make_parser() -> argparse.ArgumentParser:

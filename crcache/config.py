@@ -12,13 +12,17 @@ from crcache.config_registries import TIMES_KEYS, read_registries, read_times
 from crcache.credentials_file import Scope, load_credentials, warn_public
 from crcache.endpoints import check_endpoint
 from crcache.errors import ConfigError
-from crcache.settings import Config, Credential, Credentials, Times, UpstreamSettings
+from crcache.settings import LOG_FORMATS, LOG_LEVELS, Config, Credential, Credentials, Times, UpstreamSettings
+from crcache.units import parse_duration
 from crcache.yaml_file import Entry, get, parse_yaml, read_file
 
 #: Read if no other file is named, and if it is there.
 DEFAULT_FILE = Path("/etc/crcache/crcache.yaml")
 
-_TOP_KEYS = ("listen", "admin", "cache", "upstream", "reach", "registries")
+#: What the credentials file is called among systemd's credentials.
+CREDENTIAL = "crcache-credentials"
+
+_TOP_KEYS = ("listen", "admin", "drain-timeout", "log-format", "log-level", "cache", "upstream", "reach", "registries")
 _CACHE_KEYS = ("directory", "manifests", "ignore", *TIMES_KEYS)
 _UPSTREAM_KEYS = (
     "connect-timeout",
@@ -44,6 +48,9 @@ class Overrides:
     ignore: Pattern[str] | None = None
     listen: tuple[str, ...] = ()
     admin: str | None = None
+    drain_timeout: float | None = None
+    log_format: str | None = None
+    log_level: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,13 @@ def default_cache_directory(environ: Mapping[str, str]) -> Path:
         raise ConfigError("--cache-dir: there is no home directory to keep the cache in; name a directory") from None
 
 
+def default_credentials_file(environ: Mapping[str, str]) -> Path | None:
+    """systemd's C{LoadCredential=crcache-credentials:...} (C{$CREDENTIALS_DIRECTORY}), if there is one."""
+    given = environ.get("CREDENTIALS_DIRECTORY", "")
+    path = Path(given, CREDENTIAL)
+    return path if given and _is_there(path) else None
+
+
 def _is_there(path: Path) -> bool:
     try:
         path.stat()
@@ -156,17 +170,25 @@ class _Reader:
         ignore = get(cache, "ignore", values.pattern, Config.ignore)
         listen = self._listen(top, Config.listen)
         admin = get(top, "admin", self._admin, Config.admin)
+        drain = get(top, "drain-timeout", parse_duration, Config.drain_timeout)
+        log_format = get(top, "log-format", values.one_of(LOG_FORMATS), Config.log_format)
+        log_level = get(top, "log-level", values.one_of(LOG_LEVELS), Config.log_level)
         times = read_times(cache, Times())
         registries = read_registries(self._section(top, "registries", None), times, self._base)
         config = Config(
             cache_directory=overrides.cache_directory or directory or default_cache_directory(environ),
+            make_parents=overrides.cache_directory is None and directory is None,
             listen=tuple(dict.fromkeys(overrides.listen or listen)),
+            handed_over=_handed_over("listen" in top, listen, overrides),
             admin=admin if overrides.admin is None else admin_endpoint(overrides.admin),
+            drain_timeout=drain if overrides.drain_timeout is None else overrides.drain_timeout,
             cache_manifests=manifests if overrides.cache_manifests is None else overrides.cache_manifests,
             ignore=ignore if overrides.ignore is None else overrides.ignore,
             times=times,
             upstream=_upstream(self._section(top, "upstream", _UPSTREAM_KEYS)),
             default_registry=get(reach, "default-registry", values.registry, Config.default_registry),
+            log_format=overrides.log_format or log_format,
+            log_level=overrides.log_level or log_level,
             registries=registries.settings,
         )
         return config, registries.credentials
@@ -189,6 +211,13 @@ class _Reader:
     def _admin(self, text: str) -> str | None:
         endpoint = admin_endpoint(text)
         return None if endpoint is None else self._endpoint(endpoint)
+
+
+def _handed_over(said: bool, listen: tuple[str, ...], overrides: Overrides) -> str:
+    """See L{Config.handed_over}. Whoever names one of systemd's sockets names all that are to be served."""
+    if overrides.listen or any(each.partition(":")[0] == "systemd" for each in listen):
+        return "no"
+    return "beside" if said else "instead"
 
 
 def _upstream(section: Mapping[str, Entry]) -> UpstreamSettings:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
+from OpenSSL import crypto
+from twisted.internet.ssl import Certificate, KeyPair
+
+from crcache import values
 from crcache.grammar.excerpt import excerpt
 
 _TCP = re.compile(r"(?:tcp6?|ssl|tls):(?P<port>-?[0-9]+)(?::.*)?", re.DOTALL)
@@ -20,6 +26,18 @@ def check_endpoint(description: str, reactor: object, *, inherited: bool = True)
         endpoint may name a socket that is not there.
     @raise ValueError: with what is wrong and what would be right.
     """
+    try:
+        make_endpoint(description, reactor)
+    except _NotHandedOver:
+        if inherited:
+            raise
+
+
+def make_endpoint(description: str, reactor: object) -> Any:
+    """The server endpoint (C{IStreamServerEndpoint}) that C{description} means; its files are read now.
+
+    @raise ValueError: with what is wrong and what would be right.
+    """
     # Not at the top: this import takes LISTEN_FDS and LISTEN_PID out of os.environ, and no module that merely
     # imports this one should find them gone.
     from twisted.internet.endpoints import serverFromString
@@ -33,13 +51,14 @@ def check_endpoint(description: str, reactor: object, *, inherited: bool = True)
     if tcp is not None and not 0 <= int(tcp["port"][:9]) <= 65535:
         raise ValueError(f"{shown} has a port beyond 65535")
     kind = description.partition(":")[0]
+    if kind == "ssl":
+        _check_files(description)
     try:
-        serverFromString(reactor, description)
+        return serverFromString(reactor, description)
     except (IndexError, KeyError):
         if kind != "systemd":
             raise ValueError(f"{shown} is not an endpoint such as {_EXAMPLE}") from None
-        if inherited:
-            raise ValueError(f"{shown} is not a socket that systemd handed over; start the .socket unit") from None
+        raise _NotHandedOver(f"{shown} is not a socket that systemd handed over; start the .socket unit") from None
     except OSError as error:
         raise ValueError(f"{shown} needs {error.filename}: {error.strerror}") from None
     except Exception as error:
@@ -47,3 +66,57 @@ def check_endpoint(description: str, reactor: object, *, inherited: bool = True)
         unknown = isinstance(error, ValueError) and "Unknown endpoint type" in str(error)
         what = f"there is no type {excerpt(kind)}" if unknown else f"its arguments are not those of {excerpt(kind)}"
         raise ValueError(f"{shown} is not an endpoint such as {_EXAMPLE}: {what}") from None
+
+
+class _NotHandedOver(ValueError):
+    """A C{systemd:} endpoint is well-formed, but its socket is not there."""
+
+
+def _check_files(description: str) -> None:
+    """Look at the files of an C{ssl:} endpoint, of which Twisted would not say which one is wrong. It would ask for a
+    key's passphrase at the terminal, too."""
+    arguments = _arguments(description)
+    key = Path(arguments.get("privateKey", "server.pem"))
+    certificate = Path(arguments.get("certKey", key))
+    chain = arguments.get("extraCertChain")
+    checks = [(key, values.private_key), (certificate, values.certificates)]
+    if chain is not None:
+        checks.append((Path(chain), values.certificates))
+    shown = excerpt(description)
+    for path, check in checks:
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise ValueError(f"{shown} needs {path}: {error.strerror}") from None
+        try:
+            check(path)
+        except ValueError as error:
+            raise ValueError(f"{shown}: {error}") from None
+    problem = _mismatch(key, certificate)
+    if problem is not None:
+        raise ValueError(f"{shown}: {problem}")
+
+
+def _mismatch(key: Path, certificate: Path) -> str | None:
+    """What is wrong with what is in a key's and a certificate's file, if anything is."""
+    try:
+        shown = Certificate.loadPEM(certificate.read_bytes())
+    except Exception:
+        return f"{certificate} holds no certificate that can be used"
+    try:
+        pair = KeyPair.load(key.read_bytes(), crypto.FILETYPE_PEM)
+    except Exception:
+        return f"{key} holds no private key that can be used"
+    return None if pair.matches(shown.getPublicKey()) else f"{key} is not the key of the certificate in {certificate}"
+
+
+def _arguments(description: str) -> dict[str, str]:
+    """The arguments of an C{ssl:} endpoint by their names: C{:} separates them, a backslash quotes."""
+    named: dict[str, str] = {}
+    positions = iter(("type", "port", "privateKey", "certKey"))
+    for part in re.findall(r"(?:[^:\\]|\\.)+", description, re.DOTALL):
+        name, equals, value = part.partition("=")
+        if not equals:
+            name, value = next(positions, ""), part
+        named[name] = re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL)
+    return named

@@ -166,6 +166,10 @@ class StoreError(CrcacheError):
     code, status, fault = "UNAVAILABLE", 503, Fault.OURS
 
 
+class StoreAway(StoreError):
+    """The cache directory is not there yet, or cannot be written for now: it may come by itself."""
+
+
 class ShuttingDown(CrcacheError):
     """The daemon stops; containerd goes to the origin."""
 

@@ -174,8 +174,9 @@ class IStore(Interface):
     """
 
     def start() -> None:
-        """Make or check the layout; blocking, before the reactor runs.
+        """Make or check the layout; blocking, in a thread of its own. May be tried again.
 
+        @raise crcache.errors.StoreAway: with one line that says what is not there yet; it may come by itself.
         @raise crcache.errors.StoreError: with one line that says what is wrong with which directory.
         """
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from twisted.logger import Logger
 
+from crcache import events
 from crcache.asks import PullManifest
 from crcache.errors import Denied, ManifestUnknown, OriginRefused, StoreError, Unauthorized
 from crcache.facts import Query, TagEntry
@@ -119,12 +120,10 @@ class Manifests:
             if freshness is Freshness.EXPIRED:
                 raise
             log.info(
-                "serving the stale {registry}/{repository}:{tag}: {problem} (request {request_id})",
-                request_id=ask.client.request_id,
-                registry=str(ask.registry),
-                repository=str(ask.repository),
-                tag=str(tag),
+                "serving the stale {registry}/{repository}:{reference}: {problem} (request {request_id})",
+                event=events.STALE_SERVED,
                 problem=problem.message,
+                **events.about(ask),
             )
             return await self._meant(ask, tag, entry, CacheStatus.STALE_IF_ERROR)
 
@@ -271,8 +270,8 @@ class Manifests:
 
 def _failed(what: str, ask: PullManifest, problem: StoreError) -> None:
     """A disk that fails fails no pull, but is told of."""
-    request_id = ask.client.request_id
-    log.warn("{what} failed: {why} (request {request_id})", what=what, why=problem.message, request_id=request_id)
+    told, fields = "{what} failed: {problem} (request {request_id})", events.about(ask)
+    log.warn(told, event=events.CACHE_FAILED, what=what, problem=problem.message, **fields)
 
 
 class _Moved:

@@ -11,11 +11,12 @@ from twisted import copyright as twisted_copyright
 from twisted.python import usage
 
 from crcache import __version__, values
-from crcache.config import DEFAULT_FILE, Loaded, Overrides, admin_endpoint, load
+from crcache.config import DEFAULT_FILE, Loaded, Overrides, admin_endpoint, default_credentials_file, load
 from crcache.endpoints import check_endpoint
 from crcache.errors import ConfigError
 from crcache.grammar.excerpt import excerpt
-from crcache.settings import Config
+from crcache.settings import LOG_FORMATS, LOG_LEVELS, Config
+from crcache.units import format_duration, parse_duration
 from crcache.yaml_file import one_line
 
 T = TypeVar("T")
@@ -55,6 +56,20 @@ class Options(usage.Options):
         ["ignore", "i", None, "Tags that are never cached, as a regular expression. [default: latest]"],
         ["port", "p", None, "Short for --listen tcp:PORT. [default: 3000]"],
         ["admin", None, None, f"Metrics and health, as --listen; off for none. [default: {Config.admin}]"],
+        [
+            "drain-timeout",
+            None,
+            None,
+            "When told to stop, so long what is being sent may go on."
+            f" [default: {format_duration(Config.drain_timeout)}]",
+        ],
+        [
+            "log-format",
+            None,
+            None,
+            "auto, journal, text or json; auto is the journal if stderr goes there, else text. [default: auto]",
+        ],
+        ["log-level", None, None, "The least that is logged: debug, info, warn or error. [default: info]"],
     ]
 
     def __init__(
@@ -73,6 +88,9 @@ class Options(usage.Options):
         self._reactor = reactor
         self._default_file = default_file
         self._listen: list[str] = []
+        # twistd may change to another directory, and the file may vanish: what is read again is what was read first.
+        self._directory = Path.cwd()
+        self._file: Path | None = None
 
     def opt_listen(self, endpoint: str) -> None:
         """Where clients are served, as a Twisted endpoint; may be repeated. [default: tcp:3000]"""
@@ -105,6 +123,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         loaded = self.load()
         self.config = loaded.config
+        self._file = loaded.file
         self.warnings = loaded.warnings
 
     def load(self) -> Loaded:
@@ -124,19 +143,25 @@ class Options(usage.Options):
         def admin(text: str) -> str:
             return text if admin_endpoint(text) is None else endpoint(text)
 
-        file = self._flag("config", _path)
+        file = self._flag("config", self._path) or self._file
         port = self._flag("port", _port)
         listen = [] if port is None else [f"tcp:{port}"]
         listen += [_parse("listen", text, endpoint) for text in self._listen]
         overrides = Overrides(
-            cache_directory=self._flag("cache-dir", _path),
+            cache_directory=self._flag("cache-dir", self._path),
             cache_manifests=self._flag("cache-manifests", values.boolean),
-            credentials_file=self._flag("creds-file", _path),
+            credentials_file=self._flag("creds-file", self._path) or default_credentials_file(self._environ),
             ignore=self._flag("ignore", values.pattern),
             listen=tuple(listen),
             admin=self._flag("admin", admin),
+            drain_timeout=self._flag("drain-timeout", parse_duration),
+            log_format=self._flag("log-format", values.one_of(LOG_FORMATS)),
+            log_level=self._flag("log-level", values.one_of(LOG_LEVELS)),
         )
         return load(file, overrides, self._environ, reactor=reactor, default=self._default_file)
+
+    def _path(self, text: str) -> Path:
+        return values.absolute(text, self._directory)
 
     def _flag(self, name: str, parse: Callable[[str], T]) -> T | None:
         return None if self[name] is None else _parse(name, self[name], parse)
@@ -147,10 +172,6 @@ def _parse(flag: str, text: str, parse: Callable[[str], T]) -> T:
         return parse(text)
     except ValueError as error:
         raise ConfigError(one_line(f"--{flag}: {error}")) from None
-
-
-def _path(text: str) -> Path:
-    return values.absolute(text, Path.cwd())
 
 
 def _port(text: str) -> int:

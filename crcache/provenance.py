@@ -8,6 +8,7 @@ from dataclasses import replace
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from crcache import events
 from crcache.asks import Client
 from crcache.errors import CrcacheError, OriginLied, OriginRefused, StoreError
 from crcache.facts import Membership, Query, TagEntry
@@ -105,8 +106,8 @@ class Provenance:
         except StoreError as problem:
             log.warn(
                 "{digest} is not kept: {problem} (request {request_id})",
-                request_id=query.request_id,
-                digest=str(digest),
+                event=events.NOT_KEPT,
+                **{**events.about(query), "digest": str(digest)},
                 problem=problem.message,
             )
             return found
@@ -124,9 +125,9 @@ class Provenance:
             await self._store.set_tag(query.registry, query.repository, tag, entry)
         except StoreError as problem:
             log.warn(
-                "noting the tag {tag} failed: {problem} (request {request_id})",
-                request_id=query.request_id,
-                tag=str(tag),
+                "noting the tag {reference} failed: {problem} (request {request_id})",
+                event=events.CACHE_FAILED,
+                **{**events.about(query), "reference": str(tag)},
                 problem=problem.message,
             )
 
@@ -136,8 +137,8 @@ class Provenance:
         except StoreError as problem:
             log.warn(
                 "noting {digest} failed: {problem} (request {request_id})",
-                request_id=query.request_id,
-                digest=str(found.digest),
+                event=events.CACHE_FAILED,
+                **{**events.about(query), "digest": str(found.digest)},
                 problem=problem.message,
             )
         if tag is not None:

@@ -10,6 +10,10 @@ from pathlib import Path
 from crcache.grammar.reference import DOCKER_IO, Registry, Repository
 from crcache.secret import Secret
 
+#: What can be said of the log.
+LOG_FORMATS = ("auto", "journal", "text", "json")
+LOG_LEVELS = ("debug", "info", "warn", "error")
+
 #: Where a registry is, if its name does not say: Docker Hub's API is not at docker.io.
 WELL_KNOWN_URLS: Mapping[Registry, tuple[str, ...]] = {DOCKER_IO: ("https://registry-1.docker.io",)}
 
@@ -87,18 +91,30 @@ class Config:
 
     @ivar listen: Twisted endpoint strings of the C{/v2/} listeners.
     @ivar admin: endpoint string of the admin listener, or C{None} for none.
+    @ivar handed_over: what becomes of sockets that systemd has opened: they are listened on C{instead} of C{listen},
+        C{beside} it, or C{no}t at all.
+    @ivar drain_timeout: so many seconds requests have to end, when the daemon stops.
+    @ivar make_parents: whether what is above the cache directory is made, too; otherwise it is waited for.
     @ivar ignore: tags in which it finds a match (C{re.search}) are never cached.
+    @ivar log_format: C{auto}, C{journal}, C{text} or C{json}.
+    @ivar log_level: the least that is logged: C{debug}, C{info}, C{warn} or C{error}.
     @ivar registries: the registries that are named in the file.
     """
 
     cache_directory: Path
+    # Neither can be set: how the others came about says it. So configurations that say the same are equal.
+    make_parents: bool = field(default=False, compare=False)
     listen: tuple[str, ...] = ("tcp:3000",)
+    handed_over: str = field(default="no", compare=False)
     admin: str | None = "tcp:3001:interface=127.0.0.1"
+    drain_timeout: float = 10.0
     cache_manifests: bool = True
     ignore: re.Pattern[str] = re.compile("latest")
     times: Times = Times()
     upstream: UpstreamSettings = UpstreamSettings()
     default_registry: Registry = DOCKER_IO
+    log_format: str = "auto"
+    log_level: str = "info"
     registries: Mapping[Registry, RegistrySettings] = field(default_factory=dict)
     credentials: Credentials = Credentials()
 

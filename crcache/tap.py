@@ -3,46 +3,41 @@
 from __future__ import annotations
 
 import os
-import random
+import re
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from twisted.application.service import IService
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
 
-from crcache.cache import Cache
-from crcache.daemon import CannotStart, Daemon, Listener, Parts, tell_why
+from crcache import events
+from crcache.config import Loaded
+from crcache.daemon import Daemon, Listener, Parts
+from crcache.ending import CannotStart, give_up, tell_why
+from crcache.engine import Engine
 from crcache.errors import ConfigError, StoreError
-from crcache.flow.fills import Fills
-from crcache.flow.sender import Sender
-from crcache.flow.tools import Tools
+from crcache.host import sockets
 from crcache.host.memory import keep_buffers
-from crcache.insight import admin
-from crcache.insight.metrics import Meter
+from crcache.host.signals import Signals
+from crcache.host.systemd import Manager
+from crcache.insight import admin, oneline
 from crcache.insight.status import Status
-from crcache.manifests import Manifests, Rules
+from crcache.listening import Listening
+from crcache.logs.service import Logs
 from crcache.options import Options as Options
-from crcache.origin import Origin
-from crcache.policy.retry import pause
-from crcache.provenance import Provenance
+from crcache.reload import Reloader
 from crcache.settings import Config
-from crcache.store.filesystem import Filesystem
 from crcache.upstream import resolver
-from crcache.upstream.client import Upstream
 from crcache.web.site import Site
-from crcache.web.v2 import V2
-from crcache.workers import Workers
 
-#: Threads for each kind of work. None of them keeps a processor busy for long but hashing.
-DISK_THREADS = 8
-SYNCING_THREADS = 4
-READING_THREADS = 8
-HASHING_THREADS = 4
-NAME_THREADS = 8
+log = Logger()
+
+#: Twisted itself would listen on IPv4 alone.
+_EVERYWHERE = re.compile("tcp:([0-9]+)")
+_MODELESS = re.compile("unix:(?!.*:mode=)", re.DOTALL)
 
 
 def makeService(options: Options) -> IService:
@@ -51,92 +46,169 @@ def makeService(options: Options) -> IService:
 
     sys.excepthook = tell_why
     try:
-        service: IService = build(options.config, reactor, warnings=options.warnings)
-    except ConfigError as problem:
-        # Of what the options cannot see: the environment's proxies.
-        raise CannotStart(problem.message) from problem
-    return service
+        handed = sockets.handed_over(sockets.first_environ(), os.getpid())
+        config = options.config
+        service: IService = build(
+            config,
+            reactor,
+            warnings=options.warnings,
+            handed=handed,
+            manager=Manager(os.environ, os.getpid()),
+            load=options.load,
+            signals=Signals(reactor),
+            relevel=lambda level: logs.use(level),  # noqa: PLW0108
+        )
+        logs = Logs(service, reactor, options.parent or {}, config.log_format, config.log_level)
+    except (ConfigError, ValueError) as problem:
+        # Of what the options cannot see: the environment's proxies, and systemd's sockets.
+        raise CannotStart(str(problem)) from problem
+    return logs
 
 
 def build(
-    config: Config, reactor: Any, *, warnings: tuple[str, ...] = (), environ: Mapping[str, str] = os.environ
+    config: Config,
+    reactor: Any,
+    *,
+    warnings: tuple[str, ...] = (),
+    environ: Mapping[str, str] = os.environ,
+    handed: Sequence[sockets.Handed] = (),
+    manager: Manager | None = None,
+    load: Callable[[], Loaded] | None = None,
+    signals: Signals | None = None,
+    relevel: Callable[[str], None] = lambda level: None,
 ) -> Daemon:
     """A daemon for one configuration. Nothing is opened or started yet.
 
     @param reactor: TCP, time, threads, names.
     @param environ: says where the proxies are, if the configuration does not.
+    @param handed: the sockets that systemd opened for it.
+    @param manager: who wants to know how it does.
+    @param load: reads the configuration again; by default it stays what it is.
+    @param signals: its process's, if it is alone there.
+    @param relevel: has the log kept at another level from now on.
     """
-    disk = Workers(reactor, DISK_THREADS, "crcache-disk")
-    syncing = Workers(reactor, SYNCING_THREADS, "crcache-syncing")
-    reading = Workers(reactor, READING_THREADS, "crcache-reading")
-    hashing = Workers(reactor, HASHING_THREADS, "crcache-hashing")
-    names = Workers(reactor, NAME_THREADS, "crcache-names")
-    clock = time.time
+    manager = Manager({}, 0) if manager is None else manager
+    engine = Engine(config, reactor, environ, lambda: daemon.waiting or "the cache opens")
 
-    # Those that the administrator has named anywhere; clients cannot add to them.
-    credited = {registry for registry, _ in config.credentials.entries}
-    meter = Meter({*config.registries, *credited, config.default_registry})
-    store = Filesystem(config.cache_directory, disk, clock, syncing)
-    upstream = Upstream(reactor, config.upstream, config.registry, config.credentials, meter, environ)
-    origin = Origin(upstream)
+    def listener(description: str, site: Site, private: bool = False) -> Listener:
+        everywhere = _EVERYWHERE.fullmatch(description)
+        if everywhere is not None:
+            return Listener(description, partial(sockets.Everywhere, reactor, int(everywhere[1])), site, private)
+        listening = Listening(reactor, _private(description) if private else description)
+        renewable.append(listening)
+        return Listener(description, lambda: listening, site, private)
 
-    def retry(failures: int) -> float | None:
-        return pause(failures, config.upstream.retries, random.random())  # noqa: S311
+    def adopted(each: sockets.Handed) -> Listener:
+        return Listener(str(each), partial(sockets.Adopted, reactor, each), clients)
 
-    fills = Fills(Tools(reactor, store, upstream, hashing, meter, retry))
-    provenance = Provenance(store, origin, hashing, clock, config.cache_manifests, reactor)
-    rules = Rules(config.cache_manifests, config.ignore, lambda registry: config.registry(registry).times)
-    manifests = Manifests(store, provenance, rules, clock)
-    cache = Cache(store, origin, fills, manifests, hashing, clock)
-    clients = Site(V2(cache, Sender(reading, hashing), meter, reactor, config.default_registry), reactor)
-
-    def endpoint(description: str) -> IStreamServerEndpoint:
-        # Importing this module takes systemd's sockets out of the environment; nobody else may need them by then.
-        from twisted.internet.endpoints import serverFromString
-
-        made: IStreamServerEndpoint = serverFromString(reactor, description)
-        return made
-
-    listeners = [Listener(each, partial(endpoint, each), clients) for each in config.listen]
-    parts = Parts(
-        listeners,
-        [disk, syncing, reading, hashing, names],
-        store,
-        fills,
-        upstream.close,
-        partial(_on_start, reactor, names),
-        warnings,
-    )
-    daemon = Daemon(parts)
+    renewable: list[Listening] = []
+    clients = Site(engine.v2, reactor)
+    listeners = [adopted(each) for each in handed if config.handed_over != "no"]
+    if not listeners or config.handed_over != "instead":
+        served = {f"tcp:{each.everywhere}" for each in handed if listeners}
+        listeners += [listener(each, clients) for each in config.listen if each not in served]
 
     def readiness() -> Deferred[list[str]]:
-        if daemon.draining:
-            return _now(["draining"])
-        return store.ready().addCallbacks(lambda _: [], _reason)
+        if daemon.draining or daemon.waiting is not None:
+            return succeed(["draining" if daemon.draining else str(daemon.waiting)])
+        return engine.store.ready().addCallbacks(lambda _: [], _reason)
 
+    status = Status(
+        reactor,
+        engine.meter,
+        str(config.cache_directory),
+        list(config.registries),
+        lambda: daemon.addresses(),  # noqa: PLW0108
+        engine.fills.describe,
+        lambda: {
+            "draining": daemon.draining,
+            "waiting_for": daemon.waiting,
+            "connections": clients.connections,
+            "requests_in_flight": clients.busy,
+            "cache_bytes": engine.usage.content,
+            "cache_max_bytes": engine.usage.room,
+        },
+    )
+    engine.meter.watch_clients(lambda: clients.connections, lambda: clients.busy, lambda: daemon.draining)
+    operators = Site(admin.root(engine.meter.collectors, readiness, status, reactor), reactor)
     if config.admin is not None:
-        status = Status(
-            reactor,
-            meter,
-            str(config.cache_directory),
-            list(config.registries),
-            daemon.addresses,
-            fills.describe,
+        listeners.append(listener(config.admin, operators, True))
+
+    def read_again() -> tuple[Loaded, list[Callable[[], None]]]:
+        loaded = Loaded(config, None) if load is None else load()
+        return loaded, [each.prepare() for each in renewable]
+
+    def use(read: tuple[Loaded, list[Callable[[], None]]]) -> None:
+        loaded, renewals = read
+        engine.use(loaded.config)
+        status.configured(list(loaded.config.registries))
+        for renew in renewals:
+            renew()
+        relevel(loaded.config.log_level)
+        for line in loaded.warnings:
+            log.warn("{line}", event=events.WARNING, line=line)
+        for line in _stays(config, loaded.config):
+            log.warn("{line}", event=events.RESTART_NEEDED, line=line)
+
+    def line() -> str:
+        if daemon.draining:
+            return oneline.draining(clients.busy)
+        if daemon.waiting is not None:
+            return oneline.waiting(daemon.waiting)
+        return oneline.serving(daemon.addresses(admin=False), clients.connections, engine.meter.summary())
+
+    told = [*warnings, *([manager.warning] if manager.warning else [])]
+    if handed and config.handed_over == "no" and not any(each.startswith("systemd:") for each in config.listen):
+        told.append("flags say where to listen: the sockets that systemd opened are not served")
+    daemon = Daemon(
+        Parts(
+            clock=reactor,
+            listeners=listeners,
+            workers=engine.workers,
+            name=f"cache directory {config.cache_directory}",
+            store=engine.store,
+            fills=engine.fills,
+            close_upstream=engine.upstream.close,
+            on_start=partial(_on_start, reactor, engine),
+            on_open=engine.open,
+            fail=partial(give_up, reactor),
+            manager=manager,
+            status=line,
+            drain_timeout=lambda: engine.config.now.drain_timeout,
+            reload=Reloader(engine.reading_config, read_again, use).reload,
+            sites=([clients], [operators]),
+            signals=signals,
+            warnings=told,
         )
-        pages = Site(admin.root(meter.collectors, readiness, status, reactor), reactor)
-        listeners.append(Listener(config.admin, partial(endpoint, config.admin), pages))
+    )
     return daemon
 
 
-def _on_start(reactor: Any, names: Workers) -> Callable[[], None]:
+def _private(description: str) -> str:
+    """A socket for operators is not for everybody, unless its C{mode} says so."""
+    return f"{description}:mode=660" if _MODELESS.match(description) else description
+
+
+def _stays(begun: Config, now: Config) -> list[str]:
+    """What a reload cannot change, a line each."""
+    changed = {
+        "cache.directory": begun.cache_directory != now.cache_directory,
+        "listen": (begun.listen, begun.handed_over) != (now.listen, now.handed_over),
+        "admin": begun.admin != now.admin,
+        "log-format": begun.log_format != now.log_format,
+    }
+    return [f"{key} has changed, which needs a restart" for key, differs in changed.items() if differs]
+
+
+def _on_start(reactor: Any, engine: Engine) -> Callable[[], None]:
     keep_buffers()
-    return resolver.install(reactor, names.pool).retire
+    names = resolver.install(reactor, engine.names.pool)
 
+    def undo() -> None:
+        engine.usage.stop()
+        names.retire()
 
-def _now(reasons: list[str]) -> Deferred[list[str]]:
-    done: Deferred[list[str]] = Deferred()
-    done.callback(reasons)
-    return done
+    return undo
 
 
 def _reason(failure: Any) -> list[str]:

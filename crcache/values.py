@@ -7,7 +7,7 @@ the key or flag and show nothing that may be secret.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -32,6 +32,17 @@ def boolean(text: str) -> bool:
     if word in _NO:
         return False
     raise ValueError(f"must be yes or no, not {excerpt(text)}")
+
+
+def one_of(words: Sequence[str]) -> Callable[[str], str]:
+    """A parser that takes these words and no others."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}, not {excerpt(text)}")
+        return text
+
+    return parse
 
 
 def at_least(minimum: int) -> Callable[[str], int]:

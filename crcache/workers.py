@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from functools import partial
+from threading import Thread
+from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import IReactorFromThreads
@@ -22,7 +24,10 @@ class Workers:
 
     def __init__(self, reactor: IReactorFromThreads, size: int, name: str) -> None:
         self._reactor = reactor
-        self.pool = ThreadPool(minthreads=0, maxthreads=size, name=name)
+        pool: Any = ThreadPool(minthreads=0, maxthreads=size, name=name)
+        # A disk that answers no more must not keep the process from ending.
+        pool.threadFactory = partial(Thread, daemon=True)
+        self.pool: ThreadPool = pool
 
     def start(self) -> None:
         """Let work begin."""

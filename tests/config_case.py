@@ -17,6 +17,7 @@ KEY = "-----BEGIN PRIVATE KEY-----\n"
 FULL = """
 listen: [tcp:3000, "tcp:3443:interface=127.0.0.1"]
 admin: unix:/run/crcache/admin.sock
+drain-timeout: 1m
 cache:
   directory: /srv/cache
   manifests: no

@@ -112,6 +112,15 @@ class CheckConfigTests(CommandCase):
         self.assertEqual(status, 0)
         self.assertIn(f"# warning: {path}: ", out)
 
+    def test_proxy_of_the_environment(self) -> None:
+        """A proxy in the environment that is none is warned of, without its password; the daemon's may be another."""
+        path = self.save("")
+        self.patch(os, "environ", {**os.environ, "HTTPS_PROXY": "socks5://u:s3cret@127.0.0.1:1", "https_proxy": ""})
+        status, out, _ = self.run_main("check-config", "-c", path)
+        self.assertEqual(status, 0)
+        self.assertIn("# warning: started from here, the daemon would end with: upstream.proxy (or HTTPS_PROXY", out)
+        self.assertNotIn("s3cret", out)
+
     def test_sockets_of_systemd(self) -> None:
         """A file that listens on systemd's sockets can be checked where these are not."""
         path = self.save("listen: systemd:domain=INET:index=0")

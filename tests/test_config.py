@@ -32,6 +32,7 @@ class LoadTests(ConfigCase):
             Config(
                 cache_directory=Path("/srv/cache"),
                 listen=("tcp:3000", "tcp:3443:interface=127.0.0.1"),
+                drain_timeout=60.0,
                 admin="unix:/run/crcache/admin.sock",
                 cache_manifests=False,
                 ignore=re.compile("^(latest|edge)$"),
@@ -123,6 +124,35 @@ class LoadTests(ConfigCase):
         self.assertIn("1: listen: ", self.refused(text))
         self.load(text, inherited=False)
         self.load(text, Overrides(listen=("tcp:1",)))
+
+    def test_handed_over(self) -> None:
+        """Sockets of systemd's stand for the default, go beside what the file says, and are what it names if it does;
+        flags know none."""
+        flag = Overrides(listen=("tcp:1",))
+        named = "listen: [tcp:1, systemd:domain=INET:index=0]"
+        for text, overrides, expected in (
+            ("", Overrides(), "instead"),
+            ("listen: tcp:3000", Overrides(), "beside"),
+            (named, Overrides(), "no"),
+            ("", flag, "no"),
+            ("listen: tcp:2", flag, "no"),
+        ):
+            self.assertEqual(self.load(text, overrides, inherited=False).config.handed_over, expected, text)
+
+    def test_drain_timeout(self) -> None:
+        """How long a stop may take can be nothing; a flag wins over the file, whose mistakes are told all the same."""
+        self.assertEqual(self.config("drain-timeout: 0").drain_timeout, 0.0)
+        self.assertEqual(self.config("drain-timeout: 1m", Overrides(drain_timeout=0.5)).drain_timeout, 0.5)
+        self.assertIn("1: drain-timeout: 10 needs a unit", self.refused("drain-timeout: 10"))
+
+    def test_parents(self) -> None:
+        """Only the user's own directory has what is above it made; what somebody names may be a mount that is late."""
+        for text, overrides, expected in (
+            ("", Overrides(), True),
+            ("cache: {directory: /srv/cache}", Overrides(), False),
+            ("", Overrides(cache_directory=Path("/srv/cache")), False),
+        ):
+            self.assertIs(self.config(text, overrides).make_parents, expected)
 
 
 class CacheDirectoryTests(ConfigCase):

@@ -23,7 +23,9 @@ class ExampleTests(ConfigCase):
         self.assertEqual(shown.cache_directory, Path("/var/cache/crcache"))
         expected = self.config("cache: {directory: /var/cache/crcache}")
         self.assertEqual(shown, expected)
-        for key in ["listen", "admin", "directory", "manifests", "ignore", "tag-ttl", "stale-if-error", "negative-ttl"]:
+        for key in ["listen", "admin", "drain-timeout", "log-format", "log-level"]:
+            self.assertRegex(text, rf"(?m)^{key}: ")
+        for key in ["directory", "manifests", "ignore", "tag-ttl", "stale-if-error", "negative-ttl"]:
             self.assertRegex(text, rf"(?m)^ *{key}: ")
         for key in ["connect-timeout", "first-byte-timeout", "stall-timeout", "retries", "max-connections"]:
             self.assertRegex(text, rf"(?m)^  {key}: ")

@@ -11,6 +11,7 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from crcache import __version__
+from crcache.config import CREDENTIAL
 from crcache.errors import ConfigError
 from crcache.options import Options
 from crcache.settings import Config
@@ -81,6 +82,12 @@ class FlagTests(OptionsCase):
             self.assertEqual(found.listen, ("tcp:4000", "tcp:4001:interface=127.0.0.1", "tcp:4002"))
             self.assertIsNone(found.admin)
 
+    def test_drain_timeout(self) -> None:
+        """C{--drain-timeout} replaces what the file says, and is checked as there."""
+        config = self.write("drain-timeout: 1m\n")
+        self.assertEqual(self.parse("-c", config).drain_timeout, 60.0)
+        self.assertEqual(self.parse("-c", config, "--drain-timeout", "500ms").drain_timeout, 0.5)
+
     def test_listen(self) -> None:
         """C{--port} and C{--listen} each replace what the file says."""
         config = self.write("listen: [tcp:1, tcp:2]\nadmin: tcp:3\n")
@@ -95,6 +102,23 @@ class FlagTests(OptionsCase):
         self.assertEqual(self.parse().cache_directory, Path("/srv/default"))
         other = self.write("cache: {directory: /srv/other}")
         self.assertEqual(self.parse("-c", other).cache_directory, Path("/srv/other"))
+
+    def test_credential_of_systemd(self) -> None:
+        """Without C{--creds-file}, credentials are those that systemd hands over; none, and an empty file, are fine."""
+        environ = {"HOME": "/home/somebody", "CREDENTIALS_DIRECTORY": str(self.directory)}
+        self.write("quay.io: {username: named, password: p}", "other.yaml")
+        for text, arguments, expected in [
+            (None, [], []),
+            ("{}", [], []),
+            ("ghcr.io: {username: handed, password: p}", [], ["handed"]),
+            ("ghcr.io: {username: handed, password: p}", ["-f", str(self.directory / "other.yaml")], ["named"]),
+        ]:
+            if text is not None:
+                self.write(text, CREDENTIAL)
+            options = Options(environ, object(), self.default)
+            options.parseOptions(arguments)
+            found = [each.username for each in options.config.credentials.entries.values()]
+            self.assertEqual(found, expected, (text, arguments))
 
     def test_relative_directory(self) -> None:
         """A relative directory begins where the command was typed: twistd goes elsewhere before it serves."""
@@ -147,6 +171,7 @@ class MistakeTests(OptionsCase):
             (["--cache-manifests", "maybe"], "--cache-manifests: must be yes or no, not 'maybe'"),
             (["--ignore", "("], "--ignore: '(' is not a regular expression: "),
             (["--ignore", ""], "--ignore: is empty"),
+            (["--drain-timeout", "5"], "--drain-timeout: 5 needs a unit"),
             (["--listen", "3000"], "--listen: '3000' is not an endpoint; tcp:3000 is"),
             (["--listen", "foo:1"], "--listen: 'foo:1' is not an endpoint"),
             (["--listen", "off"], "--listen: 'off' is not an endpoint"),

@@ -144,7 +144,8 @@ class InstalledTests(SynchronousTestCase):
         place = built().directory / f"{wheel.parent.name}-installed"
         venv.create(place, clear=True, symlinks=True)
         (packages,) = place.glob("lib/python*/site-packages")
-        needs = re.findall(r"(?m)^([\w.-]+)", "\n".join(metadata(wheel).get_all("Requires-Dist", [])))
+        # What an extra asks for need not be here.
+        needs = re.findall(r"(?m)^([\w.-]+)(?!.*extra ==)", "\n".join(metadata(wheel).get_all("Requires-Dist", [])))
         places = sorted({str(distribution(need).locate_file("")) for need in needs})
         # Directories named in such a file are searched, but the files of this kind in them are not heeded: so an
         # editable crcache of this environment is not seen.

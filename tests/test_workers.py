@@ -40,6 +40,8 @@ class WorkersTests(AsyncTestCase):
         result, there = await workers.run(work, 1, more=2)
         self.assertEqual(result, 3)
         self.assertIsNot(there, here)
+        # The end of the process does not wait for a disk that answers no more.
+        self.assertTrue(there.daemon)
         self.assertIs(threading.current_thread(), here)
         with self.assertRaises(ZeroDivisionError):
             await workers.run(lambda: 1 // 0)

@@ -6,13 +6,16 @@ import argparse
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
 from crcache import config
+from crcache.errors import ConfigError
 from crcache.settings import Config, RegistrySettings, Times
 from crcache.units import format_duration
+from crcache.upstream.proxy import Proxies
 
 NAME = "check-config"
 HELP = "show the configuration that is in force, or the mistake in it"
@@ -51,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         reactor=reactor,
         inherited=False,
     )
+    loaded = replace(loaded, warnings=(*loaded.warnings, *_proxies(loaded.config)))
     if arguments.json:
         report = {
             "file": str(loaded.file) if loaded.file else None,
@@ -69,12 +73,24 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _proxies(settings: Config) -> tuple[str, ...]:
+    """What is wrong with the proxies of this environment; the daemon's own may be another one."""
+    try:
+        Proxies(settings.upstream.proxy, os.environ)
+    except ConfigError as problem:
+        return (f"started from here, the daemon would end with: {problem.message}",)
+    return ()
+
+
 def describe(settings: Config) -> dict[str, object]:
     """The configuration as a file would say it, with nothing left to defaults and without credentials."""
     upstream = settings.upstream
     return {
         "listen": list(settings.listen),
         "admin": settings.admin or "off",
+        "drain-timeout": format_duration(settings.drain_timeout),
+        "log-format": settings.log_format,
+        "log-level": settings.log_level,
         "cache": {
             "directory": str(settings.cache_directory),
             "manifests": settings.cache_manifests,

@@ -10,6 +10,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from crcache import events
 from crcache.errors import BodyCut, OriginError, OriginLied, StoreError
 from crcache.facts import Membership, Query
 from crcache.flow.follow import Reports
@@ -61,6 +62,7 @@ class Fetch:
         self._waiting: Deferred[None] | None = None
         self._answered = False
         self._moved = 0
+        self._began = tools.clock.seconds()
         self._synced = 0
         self._syncing: Deferred[None] | None = None
         self._unsafe: Failure | None = None
@@ -114,9 +116,9 @@ class Fetch:
             self._fill.verified(size)
             log.warn(
                 "{digest} is not kept: {problem} (request {request_id})",
-                request_id=self._query.request_id,
-                digest=str(self._digest),
+                event=events.NOT_KEPT,
                 problem=self._unsafe.value,
+                **events.about(self._query),
             )
             await to_the_end(self._ingest.discard())
             return
@@ -128,10 +130,18 @@ class Fetch:
         except StoreError as problem:
             log.warn(
                 "keeping {digest} failed: {problem} (request {request_id})",
-                request_id=self._query.request_id,
-                digest=str(self._digest),
+                event=events.NOT_KEPT,
                 problem=problem.message,
+                **events.about(self._query),
             )
+            return
+        log.info(
+            "fetched {digest} from {registry}: {bytes} bytes in {seconds:.3f} s (request {request_id})",
+            event=events.FETCHED,
+            bytes=size,
+            seconds=self._tools.clock.seconds() - self._began,
+            **events.about(self._query),
+        )
 
     # Fetching
 
@@ -150,11 +160,10 @@ class Fetch:
                 if pause is None:
                     raise
                 log.info(
-                    "fill of {digest} from {registry} broke off ({problem}); resuming (request {request_id})",
-                    request_id=self._query.request_id,
-                    digest=str(self._digest),
-                    registry=str(self._query.registry),
+                    "fetching {digest} from {registry} broke off ({problem}); resuming (request {request_id})",
+                    event=events.FETCH_RESUMED,
                     problem=problem.message,
+                    **events.about(self._query),
                 )
                 self._tools.meter.resumed(self._query.registry)
                 # A traceback would keep the descriptors of whatever it passed through.

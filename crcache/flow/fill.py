@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
-from crcache.errors import BodyCut, CrcacheError, OriginLied, ShuttingDown, StoreError
+from crcache import events
+from crcache.errors import (
+    BlobUnknown,
+    BodyCut,
+    CrcacheError,
+    Denied,
+    OriginLied,
+    ShuttingDown,
+    StoreError,
+    Unauthorized,
+)
 from crcache.facts import Query, Verdict
 from crcache.flow.fetch import Fetch
 from crcache.flow.follow import Follow
@@ -161,22 +171,34 @@ class Fill:
         except CancelledError:
             self._failed(ShuttingDown("crcache is shutting down"))
         except CrcacheError as problem:
-            log.info(
-                "fill of {digest} from {registry} failed: {problem} (request {request_id})",
-                request_id=self.query.request_id,
-                problem=problem.message,
-                **self._named(),
-            )
+            self._log_failure(problem)
             self._failed(problem)
         except Exception:
-            log.failure("fill of {query} failed", query=self.query)
+            log.failure(
+                "fetching {digest} from {registry} failed", event=events.INTERNAL_ERROR, **events.about(self.query)
+            )
             self._failed(StoreError("internal error while fetching"))
         finally:
             self._tools.meter.filling(-1)
             self._ended(self)
 
-    def _named(self) -> dict[str, str]:
-        return {"digest": str(self.query.reference), "registry": str(self.query.registry)}
+    def _log_failure(self, problem: CrcacheError) -> None:
+        if isinstance(problem, Unauthorized | Denied | BlobUnknown):
+            # A plain no: the requests' own lines have it, or the client's credentials are tried next.
+            log.debug(
+                "{registry} does not give {digest} to crcache itself: {problem} (request {request_id})",
+                problem=problem.message,
+                **events.about(self.query),
+            )
+            return
+        wrong = isinstance(problem, OriginLied)
+        log.emit(
+            LogLevel.warn if wrong or isinstance(problem, StoreError) else LogLevel.info,
+            "fetching {digest} from {registry} failed: {problem} (request {request_id})",
+            event=events.CONTENT_WRONG if wrong else events.FETCH_FAILED,
+            problem=problem.message,
+            **events.about(self.query),
+        )
 
     async def _run(self) -> None:
         for _ in range(_TURNS):

@@ -9,6 +9,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 from zope.interface import implementer
 
+from crcache import events
 from crcache.flow.window import Window, abort
 from crcache.interfaces import IWatcher
 from crcache.workers import Workers
@@ -85,7 +86,11 @@ class PushSend:
         if self._over:
             self._window.close()
         elif not data:
-            log.error("a cached file ends at byte {offset}, before its time", offset=self._window.offset)
+            log.error(
+                "a cached file ends at byte {offset}, before its time",
+                event=events.CONTENT_DAMAGED,
+                offset=self._window.offset,
+            )
             self._abort()
         else:
             self._window.offset += len(data)
@@ -97,7 +102,7 @@ class PushSend:
         if self._over:
             self._window.close()
         else:
-            log.error("a cached file cannot be read: {problem}", problem=failure.value)
+            log.error("a cached file cannot be read: {problem}", event=events.CACHE_FAILED, problem=failure.value)
             self._abort()
 
     def _abort(self) -> None:

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 from zope.interface import implementer
 
+from crcache import events
 from crcache.flow.window import HELD, abort
 from crcache.grammar.digest import Digest
 from crcache.interfaces import IAnswer
@@ -134,6 +135,7 @@ class Relay:
         else:
             log.warn(
                 "the origin sent bytes that are not {digest} (request {request_id})",
+                event=events.CONTENT_WRONG,
                 request_id=self._request_id(),
                 digest=str(self._digest),
             )
@@ -160,13 +162,16 @@ class Relay:
         if not self._over:
             log.info(
                 "a relayed body broke off: {problem} (request {request_id})",
+                event=events.RELAY_BROKEN,
                 request_id=self._request_id(),
                 problem=failure.value,
             )
             self._abort()
 
     def _failed(self, failure: Failure) -> None:
-        log.failure("hashing a relayed body failed", failure)
+        log.failure(
+            "hashing a relayed body failed", failure, event=events.INTERNAL_ERROR, request_id=self._request_id()
+        )
         self._abort()
 
     def _finish(self) -> None:

@@ -13,6 +13,7 @@ from twisted.web.http import HTTPChannel
 from twisted.web.server import Request
 from zope.interface import implementer
 
+from crcache import events
 from crcache.flow.window import Window
 from crcache.interfaces import IWatcher
 from crcache.workers import Workers
@@ -74,7 +75,7 @@ class FileSend:
             log.debug("sending broke off: {error}", error=error.strerror)
             self._abort()
         except Exception:
-            log.failure("sending broke off")
+            log.failure("sending broke off", event=events.INTERNAL_ERROR)
             self._abort()
 
     def stopProducing(self) -> None:
@@ -111,7 +112,11 @@ class FileSend:
         except BlockingIOError:
             sent = -1
         if sent == 0:
-            log.error("a cached file ends at byte {offset}, before its time", offset=window.offset)
+            log.error(
+                "a cached file ends at byte {offset}, before its time",
+                event=events.CONTENT_DAMAGED,
+                offset=window.offset,
+            )
             self._abort()
             return
         window.offset += max(sent, 0)

@@ -18,6 +18,8 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from crcache import events
+
 log = Logger()
 
 #: Seconds after which a readiness that has not answered counts as a no.
@@ -113,7 +115,7 @@ class _Page(Resource):
         except CancelledError:
             raise
         except Exception:
-            log.failure("the admin listener failed", Failure())
+            log.failure("the admin listener failed", Failure(), event=events.INTERNAL_ERROR)
         finally:
             if present:
                 _write(request, page)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 
 import twisted
@@ -65,12 +66,55 @@ class Meter:
             registry=self.collectors,
         )
         self._waits: dict[str, Histogram] = {}
+        self._content = Gauge(
+            "crcache_cache_bytes",
+            "Bytes of content in the cache directory, of all who use it; NaN until they have been counted.",
+            registry=self.collectors,
+        )
+        self._room = Gauge(
+            "crcache_cache_max_bytes",
+            "Bytes of content that fit: what there is and what the file system has left; NaN until counted.",
+            registry=self.collectors,
+        )
+        self._evicted = Counter(
+            "crcache_evicted_bytes",
+            "Bytes of content removed to make room; damaged content that is dropped does not count.",
+            registry=self.collectors,
+        )
+        self._connections = Gauge("crcache_connections", "Connections of clients.", registry=self.collectors)
+        self._in_flight = Gauge(
+            "crcache_requests_in_flight", "Requests of clients being answered.", registry=self.collectors
+        )
+        self._draining = Gauge("crcache_draining", "1 once it has been told to stop.", registry=self.collectors)
+        for gauge in (self._content, self._room):
+            gauge.set(math.nan)
         self._rate_limit = Gauge(
             "crcache_upstream_rate_limit_remaining",
             "What origins last said is left of their pull limit.",
             ("registry",),
             registry=self.collectors,
         )
+
+    def name(self, further: Iterable[Registry]) -> None:
+        """Count these under their own names from now on, beside those that had been named before."""
+        self._named.update((registry, str(registry)) for registry in further)
+
+    def watch_cache(self, content: Callable[[], int | None], room: Callable[[], int | None]) -> None:
+        """Show the cache's bytes, and how many there could be, as these say at the moment; C{None}: nobody knows."""
+        self._content.set_function(lambda: _known(content()))
+        self._room.set_function(lambda: _known(room()))
+
+    def watch_clients(
+        self, connections: Callable[[], int], busy: Callable[[], int], draining: Callable[[], bool]
+    ) -> None:
+        """Show clients' connections, those of them on which a request is being answered, and whether it all ends."""
+        self._connections.set_function(connections)
+        self._in_flight.set_function(busy)
+        self._draining.set_function(draining)
+
+    def evicted(self, count: int) -> None:
+        """So many bytes of content were removed to make room. Dropping what is damaged is no eviction."""
+        self._evicted.inc(max(count, 0))
 
     def answered(self, registry: Registry | None, kind: str, status: int, cache: str, seconds: float | None) -> None:
         """As L{IMeter.answered}."""
@@ -144,6 +188,10 @@ class _Counters:
     def total(self) -> int:
         samples = (sample for metric in self._metric.collect() for sample in metric.samples)
         return int(sum(sample.value for sample in samples if sample.name.endswith("_total")))
+
+
+def _known(value: int | None) -> float:
+    return math.nan if value is None else value
 
 
 def _kind(kind: str) -> str:

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from crcache import events
 from crcache.errors import StoreError
 from crcache.facts import Membership, Verdict
 from crcache.grammar.reference import Repository
@@ -229,7 +230,8 @@ class FileIngest(OpenIngest):
                 sync_directory(place.data.parent)
                 self._enrol(members)
             else:
-                log.warn("{path} was removed while it was being filled; it is not kept", path=str(place.data))
+                told = "{path} was removed while it was being filled; it is not kept"
+                log.warn(told, event=events.NOT_KEPT, path=str(place.data))
         except OSError as error:
             # After a failed sync nobody knows what the disk holds: the clients have the bytes, the cache does not.
             if is_at(self._lock, place.marks):

@@ -12,7 +12,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from crcache.errors import StoreError
+from crcache.errors import StoreAway, StoreError
 from crcache.facts import Membership, TagEntry
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository, Tag
@@ -25,6 +25,11 @@ from crcache.store.marks import boot_id
 from crcache.store.records import membership_from, membership_record, merged, tag_from, tag_record
 from crcache.workers import Workers
 
+#: Those that stay until somebody changes something. All else may pass: a mount that is late, a disk that is full.
+_MISTAKES = frozenset(
+    {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
+)
+
 
 @implementer(IStore)
 class Filesystem:
@@ -34,13 +39,24 @@ class Filesystem:
     """
 
     def __init__(
-        self, root: Path, workers: Workers, clock: Callable[[], float], syncing: Workers | None = None
+        self,
+        root: Path,
+        workers: Workers,
+        clock: Callable[[], float],
+        syncing: Workers | None = None,
+        *,
+        parents: bool = False,
+        changed: Callable[[Digest, int], None] = lambda digest, change: None,
     ) -> None:
         """
         @param clock: the time of day, in seconds since the epoch.
         @param syncing: do what waits for the disk, so that nothing else waits for it; by default C{workers} do.
+        @param parents: make the directories above it as well, instead of waiting for what is mounted there.
+        @param changed: told, in any thread, how many bytes of content were committed or, if negative, dropped.
         """
         self._layout = Layout(root)
+        self._parents = parents
+        self._changed = changed
         self._workers = workers
         self._syncing = workers if syncing is None else syncing
         self._clock = clock
@@ -52,14 +68,27 @@ class Filesystem:
         try:
             self._boot = boot_id()
             self._check_version()
-            layout.root.mkdir(parents=True, exist_ok=True, mode=0o750)
+            self._make()
             self._probe()
             if not layout.version.exists():
                 write_atomically(layout.version, f"{VERSION}\n".encode(), durable=True)
         except OSError as error:
-            raise StoreError(
+            kind = StoreError if error.errno in _MISTAKES else StoreAway
+            raise kind(
                 f"cache directory {layout.root}: cannot be written: {error.strerror} ({error.filename})"
             ) from error
+
+    def _make(self) -> None:
+        """The cache directory itself. What is above it may be a mount that is late: made here, it would hide below."""
+        root = self._layout.root
+        if self._parents:
+            root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            root.mkdir(exist_ok=True, mode=0o750)
+        except FileNotFoundError as error:
+            if not root.parent.exists():
+                raise StoreAway(f"cache directory {root}: {root.parent} is not there") from error
+            raise
 
     def _check_version(self) -> None:
         """Before anything is touched: another release's directory is left as it is."""
@@ -160,17 +189,22 @@ class Filesystem:
 
     def _put(self, digest: Digest, data: bytes) -> None:
         path = self._layout.content(digest)
+        before = _size(path)
         try:
             write_atomically(path, data, mode=0o440, durable=True)
         except OSError as error:
             raise StoreError(f"{path}: {error.strerror}") from error
+        self._changed(digest, len(data) - before)
 
     def drop(self, digest: Digest) -> Deferred[None]:
         """As L{IStore.drop}."""
         return self._workers.run(self._drop, digest)
 
     def _drop(self, digest: Digest) -> None:
-        self._unlink(self._layout.content(digest))
+        path = self._layout.content(digest)
+        before = _size(path)
+        self._unlink(path)
+        self._changed(digest, -before)
 
     # Fills
 
@@ -183,6 +217,7 @@ class Filesystem:
         place = Place(layout.data(registry, digest), layout.marks(registry, digest), layout.content(digest))
 
         def enrol(members: Sequence[tuple[Repository, Membership]]) -> None:
+            self._changed(digest, _size(place.target))
             for repository, membership in members:
                 self._enrol(registry, repository, [membership])
 
@@ -246,3 +281,10 @@ class Filesystem:
             pass
         except OSError as error:
             raise StoreError(f"{path}: {error.strerror}") from error
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0

@@ -16,6 +16,8 @@ from OpenSSL import crypto
 from twisted.internet.ssl import CertificateOptions
 
 _DAY = datetime.timedelta(days=1)
+#: Days, counted from now.
+VALID = -1, 30
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,15 @@ class Authority:
     @ivar certificate: its own, PEM.
     """
 
-    def __init__(self, name: str = "crcache test authority") -> None:
+    def __init__(self, name: str = "crcache test authority", days: tuple[int, int] = VALID) -> None:
+        """
+        @param days: its own certificate is valid from then to then, counted from now.
+        """
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
         usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
         builder = (
-            _builder(self._name, self._name, self._key.public_key())
+            _builder(self._name, self._name, self._key.public_key(), days)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(usage, critical=True)
         )
@@ -57,13 +62,16 @@ class Authority:
         path.write_bytes(self.certificate)
         return path
 
-    def server(self, hosts: Sequence[str] = ("127.0.0.1", "localhost")) -> Certificate:
-        """A certificate for a server with these names and addresses."""
-        return self._issue(hosts, ExtendedKeyUsageOID.SERVER_AUTH)
+    def server(self, hosts: Sequence[str] = ("127.0.0.1", "localhost"), days: tuple[int, int] = VALID) -> Certificate:
+        """A certificate for a server with these names and addresses.
+
+        @param days: it is valid from then to then, counted from now.
+        """
+        return self._issue(hosts, ExtendedKeyUsageOID.SERVER_AUTH, days)
 
     def client(self, name: str = "crcache") -> Certificate:
         """A certificate for a client."""
-        return self._issue([name], ExtendedKeyUsageOID.CLIENT_AUTH)
+        return self._issue([name], ExtendedKeyUsageOID.CLIENT_AUTH, VALID)
 
     def context(self, hosts: Sequence[str] = ("127.0.0.1", "localhost"), client_ca: bytes | None = None) -> object:
         """A context factory to listen with.
@@ -72,11 +80,11 @@ class Authority:
         """
         return listening(self.server(hosts), client_ca)
 
-    def _issue(self, names: Sequence[str], usage: x509.ObjectIdentifier) -> Certificate:
+    def _issue(self, names: Sequence[str], usage: x509.ObjectIdentifier, days: tuple[int, int]) -> Certificate:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0] if names else "nobody")])
         builder = (
-            _builder(subject, self._name, key.public_key())
+            _builder(subject, self._name, key.public_key(), days)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         )
@@ -102,7 +110,9 @@ def listening(certificate: Certificate, client_ca: bytes | None = None) -> Certi
     )
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: tuple[int, int]
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
     return (
         x509.CertificateBuilder()
@@ -110,8 +120,8 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicK
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _DAY)
-        .not_valid_after(now + 30 * _DAY)
+        .not_valid_before(now + days[0] * _DAY)
+        .not_valid_after(now + days[1] * _DAY)
     )
 
 

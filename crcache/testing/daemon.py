@@ -37,10 +37,12 @@ class Instance:
         @param directory: the cache directory.
         @param origins: URLs of origins, by the names under which clients ask for them; all else about a registry
             as in C{settings}.
-        @param settings: further fields of L{Config}; C{registries} of its own wins over the URLs.
+        @param settings: further fields of L{Config}; C{registries} of its own wins over the URLs. Without
+            C{drain_timeout}, stopping breaks off what is being answered.
         """
         settings.setdefault("listen", (_LOOPBACK,))
         settings.setdefault("admin", _LOOPBACK)
+        settings.setdefault("drain_timeout", 0.0)
         config = Config(cache_directory=directory, **settings)
         named = {Registry.parse(name): url for name, url in origins.items()}
         plain = {registry: RegistrySettings(registry, (url,), times=config.times) for registry, url in named.items()}
@@ -53,7 +55,7 @@ class Instance:
     def start(self) -> None:
         """Listen and serve; also again, after L{stop}.
 
-        @raise crcache.daemon.CannotStart: with the line that says why it cannot.
+        @raise crcache.ending.CannotStart: with the line that says why it cannot.
         """
         resolver = self._reactor.nameResolver
         self.service = self._build(self.config, self._reactor, environ={})

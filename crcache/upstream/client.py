@@ -20,6 +20,7 @@ from crcache.settings import Credentials, RegistrySettings, UpstreamSettings
 from crcache.upstream.answer import Answer, KeptAnswer
 from crcache.upstream.deadline import within
 from crcache.upstream.exchange import Exchange, Exchanger, refuse_encoding
+from crcache.upstream.health import Health
 from crcache.upstream.limits import Limits, Slot
 from crcache.upstream.negotiation import Grant, Negotiator
 from crcache.upstream.reading import read
@@ -58,16 +59,47 @@ class Upstream:
         self._registry_settings = registry_settings
         self._meter = meter
         self._exchanger = Exchanger(reactor, self._clock, settings, environ)
+        self._health = Health(self._clock)
         self._limits = Limits(settings.max_connections)
         realms = Realms(self._exchanger, self._limits, self._clock, meter, settings.first_byte_timeout)
         self._negotiator = Negotiator(realms, credentials, self._clock)
         self._closed = False
+        self._asking = 0
+        self._answered: list[Deferred[None]] = []
 
     def ask(self, query: Query) -> Deferred[IAnswer]:
         """See L{IUpstream}."""
         if self._closed:
             return fail(ShuttingDown("crcache is shutting down; ask the origin"))
-        return Deferred.fromCoroutine(self._ask(query))
+        self._asking += 1
+        asking: Deferred[IAnswer] = Deferred.fromCoroutine(self._ask(query))
+        return asking.addBoth(self._asked)
+
+    def _asked(self, result: Any) -> Any:
+        self._asking -= 1
+        if self._asking == 0:
+            waiting, self._answered = self._answered, []
+            for each in waiting:
+                each.callback(None)
+        return result
+
+    def retire(self) -> Deferred[None]:
+        """Another one is asked from now on. Idle connections are closed at once; questions that have been put are
+        answered, and their connections closed then.
+
+        Fires when the last connection is gone, at the latest after L{close}. A question that comes all the same is
+        answered on a connection of its own.
+        """
+        self._exchanger.retire()
+        return Deferred.fromCoroutine(self._gone())
+
+    async def _gone(self) -> None:
+        while self._asking or self._exchanger.open:
+            if self._asking:
+                answered: Deferred[None] = Deferred()
+                self._answered.append(answered)
+                await answered
+            await self._exchanger.gone()
 
     def close(self) -> Deferred[None]:
         """Abort all connections and answer no more questions. Fires when the last connection is gone."""
@@ -84,9 +116,13 @@ class Upstream:
             share = (deadline - self._clock.seconds()) / (len(settings.urls) - index)
             site = Site(settings, base.rstrip("/"), query.repository, query.request_id)
             try:
-                return await self._in_time(site, query, max(share, 0.0))
+                answer = await self._in_time(site, query, max(share, 0.0))
             except (OriginUnreachable, OriginTimeout) as error:
                 problem = error
+            else:
+                self._health.answered(query.registry, answer.status, query.request_id)
+                return answer
+        self._health.failed(query.registry, problem.message, query.request_id)
         raise problem
 
     def _in_time(self, site: Site, query: Query, seconds: float) -> Deferred[IAnswer]:

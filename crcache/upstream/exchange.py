@@ -142,6 +142,19 @@ class Exchanger:
             headers.setRawHeaders("Proxy-Authorization", [proxy.authorization.reveal()])
         return ProxyAgent(_Same(endpoint, proxy), self._reactor, lease)
 
+    @property
+    def open(self) -> int:
+        """How many connections there are."""
+        return len(self._pools.links)
+
+    def retire(self) -> None:
+        """Close idle connections at once, and each other one with the request that is on it. Idempotent."""
+        self._pools.retire()
+
+    def gone(self) -> Deferred[None]:
+        """Fires when the connections that are open now are gone."""
+        return self._pools.gone()
+
     def close(self) -> Deferred[None]:
         """Abort all connections. Fires when the last is gone."""
         return self._pools.close()

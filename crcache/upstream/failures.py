@@ -25,6 +25,7 @@ from twisted.web.client import (
 )
 
 from crcache.errors import OriginError, OriginUnreachable
+from crcache.upstream.dates import Outdated
 
 _WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived)
 #: Failures of a request that say nothing about the origin if its connection had been idle before (RFC 9112, 9.3.1).
@@ -68,6 +69,8 @@ def _sentence(error: BaseException, where: str) -> str | None:
         return f"{where} cannot be connected to ({_reason(error)}); check that it is up and reachable from here"
     if isinstance(error, VerificationError):
         return f"{where} showed a certificate that is not for this name; check the registry's url"
+    if isinstance(error, Outdated):
+        return f"{where}: {error}"
     if isinstance(error, SSL.Error):
         return f"TLS with {where} failed ({tls_reason(error)}); check the registry's url, ca and client-cert"
     if isinstance(error, (ConnectionDone, ConnectionLost, ConnectionAborted)):

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from crcache import events
 from crcache.grammar.challenge import parse_challenges
 from crcache.grammar.reference import Repository
 from crcache.secret import Secret
@@ -98,6 +99,9 @@ class Negotiator:
             self._refusals.refuse(used.base, site.repository, used.credential, every=True)
             log.warn(
                 "{origin} refuses the credentials of {user} (request {request_id})",
+                event=events.CREDENTIALS_REFUSED,
+                registry=str(site.registry),
+                repository=str(site.repository),
                 request_id=site.request_id,
                 origin=str(site.origin),
                 user=used.credential.username,
@@ -179,6 +183,8 @@ class Negotiator:
             log.warn(
                 "the token realm at {realm} refuses the credentials of {user} for {registry} with {status}"
                 " (request {request_id})",
+                event=events.CREDENTIALS_REFUSED,
+                repository=str(site.repository),
                 request_id=site.request_id,
                 realm=str(origin_of(realm.url)),
                 user=credential.username,

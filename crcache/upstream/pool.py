@@ -24,9 +24,9 @@ class Lease:
     @ivar reused: whether the connection had carried a request before.
     """
 
-    def __init__(self, pool: HTTPConnectionPool, links: dict[Any, Link]) -> None:
+    def __init__(self, pool: HTTPConnectionPool, pools: Pools) -> None:
         self._pool = pool
-        self._links = links
+        self._pools = pools
         self.persistent: bool = pool.persistent
         self.link: Link | None = None
         self.reused = False
@@ -37,13 +37,14 @@ class Lease:
         return got.addCallback(self._take)
 
     def _take(self, http: Any) -> Any:
-        link = self._links.get(http)
+        link = self._pools.links.get(http)
         if link is None:
             self.reused = True
             raise ResponseNeverReceived([Failure(ConnectionLost())])
         self.link = link
         self.reused = link.uses > 0
         link.use(self)
+        link.last = self._pools.retired
         return http
 
     def answered(self) -> None:
@@ -69,21 +70,26 @@ class Lease:
 
 
 class Pools:
-    """A pool for every way of trusting and every proxy: connections are shared only within one."""
+    """A pool for every way of trusting and every proxy: connections are shared only within one.
+
+    @ivar links: the open connections, by the HTTP client on top.
+    @ivar retired: whether none is kept any more.
+    """
 
     def __init__(self, reactor: Any, links: dict[Any, Link], per_origin: int) -> None:
         """
         @param per_origin: how many idle connections to one origin are kept.
         """
         self._reactor = reactor
-        self._links = links
+        self.links = links
+        self.retired = False
         self._per_origin = per_origin
         self._pools: dict[tuple[Trust, Proxy | None], HTTPConnectionPool] = {}
 
     def lease(self, trust: Trust, proxy: Proxy | None, persistent: bool = True) -> Lease:
         """For one request. Not persistent: on a connection of its own, which is closed after it."""
-        if not persistent:
-            return Lease(HTTPConnectionPool(self._reactor, persistent=False), self._links)
+        if not persistent or self.retired:
+            return Lease(HTTPConnectionPool(self._reactor, persistent=False), self)
         pool = self._pools.get((trust, proxy))
         if pool is None:
             pool = self._pools[trust, proxy] = HTTPConnectionPool(self._reactor)
@@ -91,14 +97,39 @@ class Pools:
             pool.cachedConnectionTimeout = _IDLE
             # Only whoever asked can tell whether its request may be repeated.
             pool.retryAutomatically = False
-        return Lease(pool, self._links)
+        return Lease(pool, self)
+
+    def retire(self) -> None:
+        """Close what is idle now, and keep nothing any more: each connection ends with the request that is on it.
+
+        Idempotent.
+        """
+        self.retired = True
+        # One that has not been used yet is being opened for somebody.
+        idle = [link for link in self.links.values() if link.idle and link.uses]
+        for link in self.links.values():
+            link.last = True
+            link.closed().addCallback(lambda _: self._forget())
+        self._forget()
+        for link in idle:
+            link.abort()
+
+    def _forget(self) -> None:
+        """Twisted's pools keep a timer for each connection that has been put back, open or not."""
+        for pool in self._pools.values():
+            pool.closeCachedConnections()
+
+    def gone(self) -> Deferred[None]:
+        """Fires when the connections that are open now are gone."""
+        done: Deferred[Any] = gatherResults([link.closed() for link in self.links.values()])
+        return done.addCallback(lambda _: None)
 
     def close(self) -> Deferred[None]:
         """Abort all connections, idle or not. Fires when the last is gone."""
-        waiting = [link.closed() for link in self._links.values()]
+        waiting = [link.closed() for link in self.links.values()]
         waiting.extend(pool.closeCachedConnections() for pool in self._pools.values())
         self._pools.clear()
-        for link in list(self._links.values()):
+        for link in list(self.links.values()):
             link.abort()
         done: Deferred[Any] = gatherResults(waiting)
         return done.addCallback(lambda _: None)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import re
 import string
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.web.http import HTTPChannel
 
+from crcache import events
 from crcache.web.render import malformed
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
+    from twisted.web.http import Request
+
+    from crcache.web.drain import Connections
+    from crcache.web.site import Site
 
 #: Seconds for a refused client to read its answer before the connection is torn down.
 LINGER = 2.0
+
+#: Seconds for a client to notice that its connection ends, before our side of it is closed as well.
+PARTING = 1.0
 
 #: What a request can begin with: a method, or the empty lines that some send before it (RFC 9112, 2.2).
 _BEGINNINGS = frozenset(bytes([byte]) for byte in b"\r" + string.ascii_letters.encode())
@@ -33,6 +41,10 @@ class Channel(HTTPChannel):
     the answer. What is not HTTP gets a 400 with the error JSON. In both cases the connection is half-closed first:
     closing a socket with unread bytes in it would reset it, and the answer might be lost.
 
+    While its site is drained, a connection ends behind the answer at hand, half-closed first as well: the client may
+    just be sending its next request, and a reset could cost it the end of this answer, or the chance to send that
+    again. Of pipelined requests those behind the one at hand are not begun.
+
     Pipelined requests are answered one after another. (Twisted before 24.7 may begin the second while the first is
     still being sent, if both came in one segment.)
     """
@@ -40,9 +52,71 @@ class Channel(HTTPChannel):
     _begun = False
     _lingering = False
     _refused = False
+    _last = False
     #: What came last of a line whose end has not come yet, if that is the first half of one.
     _half_end = b""
     _goodbye: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """A client is there."""
+        super().connectionMade()
+        self._connections.add(self)
+
+    @property
+    def _connections(self) -> Connections:
+        return cast("Site", self.site).connected  # type: ignore[attr-defined]
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return bool(self._handlingRequest and self.requests)
+
+    @property
+    def idle(self) -> bool:
+        """Whether a request has been answered, and nothing of the next has come."""
+        return self._begun and not (self.requests or self._buffer or self._half_end)
+
+    def last_answer(self) -> None:
+        """The connection ends behind the answer at hand, or else the next; its head says so if it still can."""
+        self._last = True
+        if self.busy:
+            self.persistent = False
+
+    def leave(self) -> None:
+        """End it, unless a request is being answered: then that comes first."""
+        if not self.busy:
+            self.loseConnection()
+
+    def give_up(self) -> None:
+        """Close it without waiting for the client, in mid-answer too.
+
+        What ends short of what its head announced, containerd resumes; a reset would fail its pull. Without length and
+        chunks, only a reset says that it is not the end.
+        """
+        answer = self.requests[0] if self.busy else None
+        if answer is None or answer.chunked or answer.responseHeaders.hasHeader(b"Content-Length"):
+            self._close()
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Reset it."""
+        cast(ITCPTransport, self.transport).abortConnection()
+
+    def _close(self) -> None:
+        # Of TLS the socket below it: its own farewell would wait for the client's.
+        transport: Any = self.transport
+        raw: Any = getattr(transport, "transport", transport)
+        producer = raw.producer
+        transport.unregisterProducer()
+        if producer is not None:
+            # As when the connection is lost: it is not the transport's any more, which would tell it then.
+            producer.stopProducing()
+        raw.loseConnection()
+
+    def checkPersistence(self, request: Request, version: bytes) -> bool:
+        """Whether another request may follow."""
+        return bool(super().checkPersistence(request, version)) and not self._last
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came from the client."""
@@ -105,29 +179,41 @@ class Channel(HTTPChannel):
 
     def loseConnection(self) -> None:
         """Close when all has been written; a client that may still be sending gets a moment to read it."""
-        if not self._lingering:
+        if not (self._lingering or self._last):
             super().loseConnection()
             return
         if self._goodbye is not None:
             return
-        transport = cast(ITCPTransport, self.transport)
-        self._goodbye = self.callLater(LINGER, transport.abortConnection)
-        if not self.isSecure():
-            transport.loseWriteConnection()
+        transport: Any = self.transport
+        if self._last and not self._lingering:
+            # Not an abort: what the client is slow to take, the system still delivers once we are gone.
+            self._goodbye = self.callLater(PARTING, self._close)
         else:
+            self._goodbye = self.callLater(LINGER, transport.abortConnection)
+        self._lingering = True
+        self.setTimeout(None)
+        if self.isSecure():
             super().loseConnection()
+            return
+        # A producer that was paused would be asked for more, and the closing be forgotten.
+        transport.unregisterProducer()
+        transport.loseWriteConnection()
+        # It may have been told to wait, and the client's own end must be seen.
+        transport.resumeProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
         if self._goodbye is not None and self._goodbye.active():
             self._goodbye.cancel()
         super().connectionLost(reason)
+        self._connections.remove(self)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         if self._refused:
             return
         self._refused = self._lingering = True
-        _log.info("{client} sent what is not HTTP: 400", client=getattr(self.getPeer(), "host", "-"))
+        peer = getattr(self.getPeer(), "host", "-")
+        _log.info("{client} sent what is not HTTP: 400", event=events.NOT_HTTP, client=peer)
         cast(ITCPTransport, self.transport).write(malformed())
         self.loseConnection()
 

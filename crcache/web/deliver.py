@@ -46,6 +46,7 @@ class Delivery:
             exchange.sent = finish(request, b"{}")
             return
         exchange.cache = outcome.cache.label
+        exchange.digest = None if outcome.digest is None else str(outcome.digest)
         if isinstance(outcome, Relayed):
             await self._relay(request, exchange, outcome)
         elif _has_already(request, outcome.digest):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from twisted.logger import Logger, LogLevel
 
+from crcache import events
 from crcache.grammar.reference import Registry, Repository
 from crcache.interfaces import IMeter
 
@@ -22,6 +23,7 @@ class Exchange:
 
     @ivar client: the address it came from.
     @ivar reference: a tag or digest; of a path that is none of ours, the path without its query.
+    @ivar digest: of the content that was asked for, once it is known.
     @ivar cache: as in L{IMeter.answered}.
     @ivar status: of the answer; L{CLIENT_GONE} if there was nobody to give one to.
     @ivar first_byte: when the answer began, if it did.
@@ -38,6 +40,7 @@ class Exchange:
     registry: Registry | None = None
     repository: Repository | None = None
     reference: str | None = None
+    digest: str | None = None
     cache: str = "none"
     status: int = CLIENT_GONE
     first_byte: float | None = None
@@ -64,6 +67,8 @@ class RequestLog:
             LogLevel.warn if exchange.status >= 500 else LogLevel.info,
             "{client} {method} {kind} {registry} {repository} {reference}: {status}{aborted}, "
             "{bytes} bytes in {seconds:.3f} s, cache {cache}, request {request_id}",
+            event=events.REQUEST,
+            digest=printable(exchange.digest or (exchange.reference if _is_digest(exchange) else None)),
             client=printable(exchange.client),
             method=printable(exchange.method),
             kind=exchange.kind,
@@ -77,6 +82,10 @@ class RequestLog:
             cache=exchange.cache,
             request_id=printable(exchange.request_id),
         )
+
+
+def _is_digest(exchange: Exchange) -> bool:
+    return exchange.kind != "other" and ":" in (exchange.reference or "")
 
 
 def printable(value: object) -> str:

@@ -6,6 +6,7 @@ import re
 from io import BytesIO
 from typing import cast
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -14,8 +15,9 @@ from twisted.web.http import Request as HTTPRequest
 from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource
 
-from crcache import __version__
+from crcache import __version__, events
 from crcache.web.channel import Channel
+from crcache.web.drain import Connections
 from crcache.web.render import INTERNAL_ERROR, refuse
 
 log = Logger()
@@ -72,12 +74,14 @@ class Request(server.Request):
 
     def processingFailed(self, reason: Failure) -> Failure:
         """A resource raised: log it, and tell the client nothing of it."""
-        log.failure("a request could not be answered", reason)
+        log.failure("a request could not be answered", reason, event=events.INTERNAL_ERROR)
         refuse(self, INTERNAL_ERROR)
         return reason
 
     def write(self, data: bytes) -> None:
         """Write head and body of the answer."""
+        if not self.startedWriting and self.channel is not None and not self.channel.persistent:
+            self.responseHeaders.setRawHeaders(b"Connection", [b"close"])
         if self.answered_at is None and self.site is not None:
             self.answered_at = self.site.reactor.seconds()
         super().write(data)
@@ -87,6 +91,8 @@ class Site(server.Site):
     """HTTP/1.1 for a resource, over whatever is listened on.
 
     There is no HTTP/2: bodies go straight from files to sockets.
+
+    @ivar connected: its connections.
     """
 
     protocol = Channel  # type: ignore[assignment]
@@ -94,6 +100,28 @@ class Site(server.Site):
 
     def __init__(self, resource: IResource, reactor: IReactorTime) -> None:
         super().__init__(resource, requestFactory=Request, timeout=IDLE, reactor=reactor)
+        self.connected = Connections(reactor)
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self.connected)
+
+    @property
+    def busy(self) -> int:
+        """How many requests are being answered."""
+        return self.connected.busy
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Bring everything to an end. From now on each answer is its connection's last, and says so if its head has
+        not been written yet.
+
+        Idle connections are closed at once, and fresh ones if no request comes within a moment. What is being answered
+        has so many seconds, and is then reset, so that clients resume it elsewhere.
+
+        @return: fires when no connection is left. Called again, with fewer seconds, it hurries.
+        """
+        return self.connected.drain(seconds)
 
     def startFactory(self) -> None:
         """Open no log, and tick for none."""

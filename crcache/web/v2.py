@@ -12,6 +12,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from crcache import events
 from crcache.errors import CrcacheError, ShuttingDown
 from crcache.grammar.reference import Registry
 from crcache.interfaces import ICache, IMeter, ISender
@@ -36,14 +37,14 @@ class V2(Resource):
         self, cache: ICache, sender: ISender, meter: IMeter, clock: IReactorTime, default_registry: Registry
     ) -> None:
         """
-        @param default_registry: what a docker client means that names no registry.
+        @param default_registry: what a docker client means that names no registry; may be set anew at any time.
         """
         super().__init__()
         self._cache = cache
         self._delivery = Delivery(sender, meter)
         self._requests = RequestLog(meter)
         self._clock = clock
-        self._default_registry = default_registry
+        self.default_registry = default_registry
 
     def render(self, request: IRequest) -> int:
         """Answer the request, in time. Every method comes here."""
@@ -71,7 +72,7 @@ class V2(Resource):
             self._refuse(request, exchange, ShuttingDown("Ask the registry itself: this cache is stopping."))
             raise
         except Exception:
-            log.failure("request {request_id} failed", Failure(), request_id=exchange.request_id)
+            log.failure("request {request_id} failed", Failure(), event=events.INTERNAL_ERROR, **events.about(exchange))
             told = CrcacheError(f"internal error; the log has request id {exchange.request_id}")
             self._refuse(request, exchange, told)
         finally:
@@ -80,7 +81,7 @@ class V2(Resource):
             self._requests.finished(exchange, self._clock.seconds())
 
     async def _serve(self, request: Request, exchange: Exchange) -> None:
-        ask = parse(request, self._default_registry, exchange)
+        ask = parse(request, self.default_registry, exchange)
         outcome = await self._cache.handle(ask)
         if not exchange.gone:
             await self._delivery.deliver(request, exchange, outcome)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.real.processes import Process, run, until
@@ -23,8 +24,12 @@ address = {ttrpc}
 class Containerd:
     """One containerd, and what C{ctr} does to it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, prefix: Sequence[str] = ()) -> None:
+        """
+        @param prefix: a command that runs it elsewhere, such as in a network namespace.
+        """
         self._directory = directory
+        self._prefix = prefix
         self._socket = directory / "grpc.sock"
         configuration = _CONFIGURATION.format(
             # A TOML basic string and a JSON string are alike for such paths.
@@ -35,7 +40,9 @@ class Containerd:
         )
         (directory / "containerd.toml").write_text(configuration)
         self._process = Process(
-            ["containerd", "--config", str(directory / "containerd.toml")], directory / "containerd.log"
+            ["containerd", "--config", str(directory / "containerd.toml")],
+            directory / "containerd.log",
+            prefix=prefix,
         )
         self._process.ready("booted", lambda: "successfully booted" in self._process.said())
 
@@ -76,7 +83,7 @@ class Containerd:
         ]
 
     def _ctr(self, *words: str) -> str:
-        return run(["ctr", "--address", str(self._socket), *words])
+        return run([*self._prefix, "ctr", "--address", str(self._socket), *words])
 
 
 def _sha256(path: Path) -> str:

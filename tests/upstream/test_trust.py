@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from crcache.errors import BodyCut, OriginUnreachable
 from crcache.grammar.reference import Registry
 from crcache.settings import RegistrySettings, UpstreamSettings
-from crcache.testing.certificates import Authority
+from crcache.testing.certificates import Authority, listening
 from crcache.testing.script import Fault
 from crcache.upstream.trust import Creators, Trust, trust_for
 from crcache.upstream.urls import origin_of
@@ -96,6 +97,30 @@ class Verifying(UpstreamCase):
             with self.assertRaises(OriginUnreachable) as caught:
                 await self.upstream(registry.url, **trust).ask(self.blob())
             self.assertIn(str(next(iter(trust.values()))), caught.exception.message)
+
+    async def test_of_another_time(self) -> None:
+        """A certificate that is not valid yet or no more is refused, and the error says which one and since when, by
+        which clock: on a machine without a battery that may be the one of 1970."""
+        today = datetime.now(UTC).date()
+        later, before = today + timedelta(days=10), today - timedelta(days=10)
+        valid, future, past = Authority(), Authority(days=(10, 20)), Authority(days=(-20, -10))
+        for authority, days, wanted in (
+            (valid, (10, 20), f"its certificate is not valid before {later}, and this machine's clock says"),
+            (valid, (-20, -10), f"its certificate expired on {before}, and this machine's clock says"),
+            (future, (-1, 1), f"the certificate of its authority is not valid before {later}"),
+            (past, (-1, 1), f"the certificate of its authority expired on {before}"),
+        ):
+            registry = self.registry(tls=listening(authority.server(days=days)))
+            ca = authority.write(self.directory())
+            with self.assertRaises(OriginUnreachable) as caught:
+                await self.upstream(registry.url, ca=ca).ask(self.blob())
+            self.assertTrue(caught.exception.message.startswith(f"{registry.url[8:]}: {wanted}"), caught.exception)
+            self.assertIn(str(today), caught.exception.message)
+            self.assertIn("check the clock", caught.exception.message)
+            self.assertEqual(registry.requests, [])
+            answer = await self.upstream(registry.url, insecure_skip_verify=True).ask(self.blob())
+            self.assertEqual(answer.status, 200)
+            answer.abort()
 
     async def test_silent_server(self) -> None:
         """A server that accepts and never shakes hands is given up in the time for connecting."""

@@ -1,0 +1,108 @@
+"""What is logged: a name and a message id for every kind of event, and the fields that lines carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Event:
+    """A kind of event. Log calls carry it as C{event}.
+
+    @ivar name: for people and for JSON.
+    @ivar id: the journal's C{MESSAGE_ID}, 32 hexadecimal digits. Once released it never changes: filters rely on it,
+        and so does C{systemd/crcache.catalog}.
+    """
+
+    name: str
+    id: str
+
+
+#: What a line may say in fields of their own. Nothing else of a log call leaves the process, but in its sentence.
+FIELDS = (
+    "registry",
+    "repository",
+    "reference",
+    "digest",
+    "status",
+    "cache",
+    "bytes",
+    "seconds",
+    "request_id",
+    "client",
+    "method",
+    "kind",
+    "origin",
+    "url",
+    "path",
+    "problem",
+    "user",
+    "version",
+    "addresses",
+    "repeated",
+    "count",
+)
+
+# A client's requests -----------------------------------------------------------------------
+
+REQUEST = Event("request", "a078e7a64d4d4d8081b4c74f6b7c25ea")
+NOT_HTTP = Event("not-http", "b58522584a5048848673d37a985ca482")
+RELAY_BROKEN = Event("relay-broken", "783f460d80a342c6a50a86ac81d9949d")
+STALE_SERVED = Event("stale-served", "09b1f7f0afbf4ab480d57375e9c9452f")
+
+# Registries --------------------------------------------------------------------------------
+
+FETCHED = Event("fetched", "c1e13bb8dd904cc29124c1f95791dbe9")
+FETCH_RESUMED = Event("fetch-resumed", "a33a1eaa2dc0476a8cc5ee25e9bad5a5")
+FETCH_FAILED = Event("fetch-failed", "1be0d177174141a4b188b913c5cb5927")
+ORIGIN_FAILING = Event("origin-failing", "01c2bd4a6fb24f0f89db76ba0ed4a3a7")
+ORIGIN_ANSWERS = Event("origin-answers", "13af5469a641432e91bc1dc352b5ff8a")
+CONTENT_WRONG = Event("content-wrong", "cc5463860d1a4a21b9d948cc906bdab2")
+CREDENTIALS_REFUSED = Event("credentials-refused", "d7cb9474c8494ba7871bfb8623da98ac")
+
+# The cache directory -----------------------------------------------------------------------
+
+CACHE_WAITING = Event("cache-waiting", "3e1bdfb2123c4311a9470b933bb2ce12")
+CACHE_THERE = Event("cache-there", "e27493bb99214238a45d40767f24eb3c")
+CACHE_FAILED = Event("cache-failed", "2f0127682ea543cb89cb0860886ba351")
+NOT_KEPT = Event("not-kept", "4755771d59d44999af0a647a378ff8f2")
+CONTENT_DAMAGED = Event("content-damaged", "036ce26692a94e88b0cf86c3de29152d")
+
+# The daemon --------------------------------------------------------------------------------
+
+READY = Event("ready", "87584ac5e7cb41439dbd7dc653be2708")
+CANNOT_START = Event("cannot-start", "55b59e200aa849cebd7be62784511845")
+DRAINING = Event("draining", "e158bc062cf340b0875d29e2715cca5d")
+HURRIED = Event("hurried", "97cfa1eac4d74eaa88f7901c45205c65")
+BROKEN_OFF = Event("broken-off", "7f8ff8a4764d4de291404c6d233d0aeb")
+LEFT_BEHIND = Event("left-behind", "cffcb17c021d44aabb6e6da91df747de")
+STOPPED = Event("stopped", "3ab8be76d96e4e43bd4c34e7eba0b7bd")
+RELOADED = Event("reloaded", "f1de4a6b19c84815bb62bfebd82cc3a8")
+RELOAD_REFUSED = Event("reload-refused", "3d0d5d753c7b410fa37a2a7b789971b9")
+RESTART_NEEDED = Event("restart-needed", "3358396b54d74df98431eda77f73e1d1")
+WARNING = Event("warning", "e47e08a38ce04cbc83d88215f7595894")
+INTERNAL_ERROR = Event("internal-error", "dbcc8691cf4b424ca68c749bb073ffad")
+
+# The log itself ----------------------------------------------------------------------------
+
+REPEATED = Event("repeated", "473b546961ba40fda3370d38aa4f5844")
+LINES_LOST = Event("lines-lost", "b55444d72714405d852c30d2637d3bf7")
+
+#: All of them.
+EVENTS = tuple(value for value in tuple(globals().values()) if isinstance(value, Event))
+
+
+def about(thing: object) -> dict[str, Any]:
+    """The fields that say what an ask, or a question to an origin, is about."""
+    found: dict[str, Any] = {}
+    for name in ("registry", "repository", "reference", "digest"):
+        value = getattr(thing, name, None)
+        if value is not None:
+            found[name] = str(value)
+    reference = found.setdefault("reference", found.get("digest", "-"))
+    if ":" in reference:
+        # A tag has no colon.
+        found["digest"] = reference
+    found["request_id"] = str(getattr(getattr(thing, "client", thing), "request_id", "-"))
+    return found

@@ -1,0 +1,1 @@
+"""Tests for what becomes of log events."""

@@ -1,0 +1,106 @@
+"""Tests for L{crcache.logs.repeats}."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, LogPublisher, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from crcache import events
+from crcache.logs.repeats import MOST, PERIOD, Repeats
+
+
+class RepeatsTests(SynchronousTestCase):
+    """L{Repeats}."""
+
+    def setUp(self) -> None:
+        self.passed: list[LogEvent] = []
+        self.clock = Clock()
+        self.repeats = Repeats(cast(ILogObserver, self.passed.append), self.clock.seconds)
+        self.log = Logger("crcache.test", observer=LogPublisher(self.repeats))
+
+    def fails(self, registry: str = "a.test", problem: str = "refused", times: int = 1) -> None:
+        """Log that a registry fails."""
+        for number in range(times):
+            self.log.warn(
+                "{registry} fails: {problem} ({request_id})",
+                event=events.ORIGIN_FAILING,
+                registry=registry,
+                problem=problem,
+                request_id=str(number),
+            )
+
+    def told(self) -> list[tuple[str, int]]:
+        """What was said of repeats: about which registry, and how many."""
+        return [(event["registry"], event["count"]) for event in self.passed if event["event"] is events.REPEATED]
+
+    def test_few(self) -> None:
+        """What is said now and then is always said."""
+        self.fails(times=MOST)
+        self.clock.advance(PERIOD)
+        self.repeats.sweep()
+        self.fails(times=MOST)
+        self.assertEqual((len(self.passed), self.told()), (2 * MOST, []))
+
+    def test_many(self) -> None:
+        """More than that is counted, and told in one line when the minute is over, once."""
+        self.fails(times=MOST + 7)
+        self.assertEqual(len(self.passed), MOST)
+        self.clock.advance(PERIOD - 1)
+        self.repeats.sweep()
+        self.assertEqual(self.told(), [])
+        self.clock.advance(1)
+        self.repeats.sweep()
+        self.repeats.sweep()
+        self.assertEqual(self.told(), [("a.test", 7)])
+        last = self.passed[-1]
+        self.assertEqual(formatEvent(last), f"7 times more in the same minute: a.test fails: refused ({MOST + 6})")
+        self.assertEqual((last["repeated"], last["log_level"]), ("origin-failing", LogLevel.warn))
+
+    def test_goes_on(self) -> None:
+        """The line comes, too, with the first that is said after the minute."""
+        self.fails(times=MOST + 2)
+        self.clock.advance(PERIOD)
+        self.fails()
+        self.assertEqual(self.told(), [("a.test", 2)])
+        self.assertEqual(len(self.passed), MOST + 2)
+
+    def test_apart(self) -> None:
+        """Other registries, problems and events are counted by themselves."""
+        for registry in ("a.test", "b.test"):
+            for problem in ("refused", "too slow"):
+                self.fails(registry, problem, times=MOST)
+        for _ in range(MOST):
+            self.log.warn("x", event=events.CONTENT_WRONG, registry="a.test", problem="refused")
+        self.assertEqual(len(self.passed), 5 * MOST)
+
+    def test_requests(self) -> None:
+        """A request's own line is never kept back, nor information, nor what is critical."""
+        for _ in range(3 * MOST):
+            self.log.warn("x", event=events.REQUEST, registry="a.test")
+            self.log.info("x", event=events.FETCH_RESUMED, registry="a.test")
+            self.log.critical("x", event=events.INTERNAL_ERROR)
+        self.assertEqual(len(self.passed), 9 * MOST)
+
+    def test_others(self) -> None:
+        """Warnings of other libraries are the same if their words are."""
+        log = Logger("elsewhere", observer=LogPublisher(self.repeats))
+        for _ in range(2 * MOST):
+            log.warn("{a}", a=1)
+        log.warn("{a}", a=2)
+        self.assertEqual(len(self.passed), MOST + 1)
+
+    def test_at_the_end(self) -> None:
+        """When the daemon stops, what was kept back is told of at once."""
+        self.fails(times=MOST + 1)
+        self.repeats.sweep(all_of_them=True)
+        self.assertEqual(self.told(), [("a.test", 1)])
+
+    def test_bounded(self) -> None:
+        """Of too many different things the oldest is told of early."""
+        self.fails(times=MOST + 3)
+        for number in range(1024):
+            self.fails(f"r{number}.test")
+        self.assertEqual(self.told(), [("a.test", 3)])

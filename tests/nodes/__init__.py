@@ -1,0 +1,1 @@
+"""Tests of L{crcache.nodes} and of C{crcache hosts}."""
