@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -13,10 +14,12 @@ from typing import Any
 from twisted.application.service import Application, Service
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, Logger, LogPublisher
+from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 
 from crcache import events
 from crcache.errors import ConfigError
+from crcache.logs import output
 from crcache.logs.output import journal_is_stderr
 from crcache.logs.repeats import MOST, PERIOD
 from crcache.logs.service import Logs, chosen
@@ -67,6 +70,14 @@ class LogsTests(SynchronousTestCase):
         self.directory = Path(directory.name)
         self.reactor = Reactor()
         self.daemon = Service()
+        self.addCleanup(signal.signal, signal.SIGUSR1, signal.getsignal(signal.SIGUSR1))
+        self.patch(output, "LogFile", self)
+
+    def fromFullPath(self, path: str) -> LogFile:
+        """As C{LogFile}'s; and closed after the test."""
+        file = LogFile.fromFullPath(path)
+        self.addCleanup(file.close)
+        return file
 
     def logs(self, form: str, level: str = "info", path: str = "", **twistd: Any) -> Logs:
         """A daemon's log, with these options of twistd's."""
