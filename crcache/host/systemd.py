@@ -40,6 +40,7 @@ class Manager:
         self._send: Callable[[str], object] | None = None
         self._status: str | None = None
         self._ready = False
+        self._refused = False
         self._watchdog = _watchdog(environ, pid)
         self._loops: list[LoopingCall] = []
         if environ.get("NOTIFY_SOCKET"):
@@ -101,8 +102,15 @@ class Manager:
         loop.start(seconds).addErrback(_not_told)
 
     def _tell(self, message: str) -> None:
-        if self._send is not None:
+        if self._send is None:
+            return
+        try:
             self._send(message)
+        except OSError:
+            # Neither the watchdog nor the end may hang on it: the next word may get through.
+            if not self._refused:
+                self._refused = True
+                log.failure("systemd cannot be told", event=events.INTERNAL_ERROR)
 
 
 def _not_told(failure: Failure) -> None:

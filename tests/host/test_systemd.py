@@ -115,6 +115,23 @@ class ManagerTests(SynchronousTestCase):
             clock.pump([1.0] * 10)
             self.assertNotIn("WATCHDOG=1", self.told, environ)
 
+    def test_refused(self) -> None:
+        """A word that does not get through is logged once, and keeps neither the watchdog nor the end from going on."""
+
+        def refuse(message: str) -> None:
+            self.told.append(message)
+            raise OSError(111, "refused")
+
+        self.load = lambda name: SimpleNamespace(notify=refuse)  # type: ignore[method-assign]
+        clock = Clock()
+        manager = self.manager(WATCHDOG_USEC="2000000", WATCHDOG_PID="7")
+        manager.begin(clock, lambda: "x")
+        clock.pump([1.0] * 3)
+        manager.ready("x")
+        manager.stopping(1)
+        self.assertEqual(self.told.count("WATCHDOG=1"), 4)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
     def test_broken_status(self) -> None:
         """A status that cannot be composed stops neither the watchdog nor the end."""
 

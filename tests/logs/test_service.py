@@ -75,7 +75,7 @@ class LogsTests(SynchronousTestCase):
 
     def fromFullPath(self, path: str) -> LogFile:
         """As C{LogFile}'s; and closed after the test."""
-        file = LogFile.fromFullPath(path)
+        file: LogFile = LogFile.fromFullPath(path)
         self.addCleanup(file.close)
         return file
 
