@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from crcache import values
+from crcache import pem, values
 from crcache.credentials_file import Scope, credential
 from crcache.grammar.reference import Registry
 from crcache.settings import Credential, RegistrySettings, Times, default_urls
@@ -84,12 +85,13 @@ def _registry(registry: Registry, fields: Mapping[str, Entry], times: Times, bas
     if ("client-cert" in fields) != ("client-key" in fields):
         given, missing = sorted(("client-cert", "client-key"), key=lambda key: key not in fields)
         raise fields[given].wrong(f"needs {missing} too")
+    certificate = file("client-cert", pem.certificates)
     return RegistrySettings(
         registry=registry,
         urls=urls,
-        ca=file("ca", values.certificates),
-        client_cert=file("client-cert", values.certificates),
-        client_key=file("client-key", values.private_key),
+        ca=file("ca", pem.certificates),
+        client_cert=certificate,
+        client_key=None if certificate is None else file("client-key", partial(pem.private_key_of, certificate)),
         insecure_skip_verify=unchecked,
         times=read_times(fields, times),
     )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from OpenSSL import crypto
-from twisted.internet.ssl import Certificate, KeyPair
-
-from crcache import values
+from crcache import pem
 from crcache.grammar.excerpt import excerpt
 
 _TCP = re.compile(r"(?:tcp6?|ssl|tls):(?P<port>-?[0-9]+)(?::.*)?", re.DOTALL)
@@ -79,9 +78,13 @@ def _check_files(description: str) -> None:
     key = Path(arguments.get("privateKey", "server.pem"))
     certificate = Path(arguments.get("certKey", key))
     chain = arguments.get("extraCertChain")
-    checks = [(key, values.private_key), (certificate, values.certificates)]
+    checks: list[tuple[Path, Callable[[Path], Path]]] = [
+        (key, pem.private_key),
+        (certificate, pem.certificates),
+        (key, partial(pem.private_key_of, certificate)),
+    ]
     if chain is not None:
-        checks.append((Path(chain), values.certificates))
+        checks.append((Path(chain), pem.certificates))
     shown = excerpt(description)
     for path, check in checks:
         try:
@@ -92,22 +95,6 @@ def _check_files(description: str) -> None:
             check(path)
         except ValueError as error:
             raise ValueError(f"{shown}: {error}") from None
-    problem = _mismatch(key, certificate)
-    if problem is not None:
-        raise ValueError(f"{shown}: {problem}")
-
-
-def _mismatch(key: Path, certificate: Path) -> str | None:
-    """What is wrong with what is in a key's and a certificate's file, if anything is."""
-    try:
-        shown = Certificate.loadPEM(certificate.read_bytes())
-    except Exception:
-        return f"{certificate} holds no certificate that can be used"
-    try:
-        pair = KeyPair.load(key.read_bytes(), crypto.FILETYPE_PEM)
-    except Exception:
-        return f"{key} holds no private key that can be used"
-    return None if pair.matches(shown.getPublicKey()) else f"{key} is not the key of the certificate in {certificate}"
 
 
 def _arguments(description: str) -> dict[str, str]:

@@ -130,27 +130,3 @@ def absolute(text: str, base: Path) -> Path:
         return base / Path(text).expanduser()
     except RuntimeError:
         raise ValueError("begins with ~, but there is no such home directory") from None
-
-
-def certificates(path: Path) -> Path:
-    """A file that holds certificates in PEM."""
-    if "-----BEGIN CERTIFICATE-----" not in _pem(path) and "-----BEGIN TRUSTED CERTIFICATE-----" not in _pem(path):
-        raise ValueError(f"{path} holds no certificate in PEM (-----BEGIN CERTIFICATE-----)")
-    return path
-
-
-def private_key(path: Path) -> Path:
-    """A file that holds a private key in PEM, not encrypted: nobody is there to type the passphrase."""
-    text = _pem(path)
-    if re.search(r"-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----", text) is None:
-        raise ValueError(f"{path} holds no private key in PEM (-----BEGIN PRIVATE KEY-----)")
-    if "-----BEGIN ENCRYPTED PRIVATE KEY-----" in text or "Proc-Type: 4,ENCRYPTED" in text:
-        raise ValueError(f"{path} is encrypted; store the key without a passphrase")
-    return path
-
-
-def _pem(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("latin-1")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None

@@ -9,9 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from crcache.config import Loaded, Overrides, load
 from crcache.errors import ConfigError
 from crcache.settings import Config
+from crcache.testing.certificates import Authority
 
-CERTIFICATE = "-----BEGIN CERTIFICATE-----\n"
-KEY = "-----BEGIN PRIVATE KEY-----\n"
+_CLIENT = Authority().client()
+CERTIFICATE, KEY = _CLIENT.certificate.decode(), _CLIENT.key.decode()
 
 #: Every key there is, none with its default; relative to a directory that has C{tls/}.
 FULL = """

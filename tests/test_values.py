@@ -120,23 +120,3 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(values.absolute("~/ca.pem", Path("/etc/crcache")), Path.home() / "ca.pem")
         self.assertRaises(ValueError, values.absolute, "", Path("/"))
         self.assertRaises(ValueError, values.absolute, "~nobody-of-that-name/ca.pem", Path("/"))
-
-    def test_certificates(self) -> None:
-        """Only a readable file with a certificate in PEM will do."""
-        good = self.write("text before\n-----BEGIN CERTIFICATE-----\n")
-        self.assertEqual(values.certificates(good), good)
-        for bad in [self.write(""), self.write("-----BEGIN PRIVATE KEY-----"), Path("/nonexistent"), Path("/")]:
-            self.assertIn(str(bad), str(self.assertRaises(ValueError, values.certificates, bad)))
-
-    def test_private_key(self) -> None:
-        """Only a readable file with a private key in PEM will do, and nobody can be asked for its passphrase."""
-        for kind in ["", "RSA ", "EC "]:
-            good = self.write(f"-----BEGIN {kind}PRIVATE KEY-----\n")
-            self.assertEqual(values.private_key(good), good)
-        for text in [
-            "",
-            "-----BEGIN CERTIFICATE-----",
-            "-----BEGIN ENCRYPTED PRIVATE KEY-----",
-            "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n",
-        ]:
-            self.assertRaises(ValueError, values.private_key, self.write(text))

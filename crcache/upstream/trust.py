@@ -10,6 +10,7 @@ from typing import Any
 
 from OpenSSL import SSL, crypto
 from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import (
     Certificate,
@@ -75,7 +76,7 @@ class Creators:
                 # Twisted takes names of strict IDNA alone: no underscore, no "--" in third place.
                 message = f"TLS cannot be spoken to a host of this name: {host}; use another name for it"
                 raise OriginUnreachable(message) from None
-            except (OSError, ValueError, crypto.Error, SSL.Error) as error:
+            except (OSError, ValueError, VerifyError, crypto.Error, SSL.Error) as error:
                 files = ", ".join(str(path) for path in (trust.ca, trust.client_cert, trust.client_key) if path)
                 message = f"the TLS files of {host} cannot be used ({type(error).__name__}); check {files}"
                 raise OriginUnreachable(message) from error

@@ -318,6 +318,9 @@ class MistakeTests(ReloadCase):
         lines = good.count("\n")
         garbage = self.place / "garbage.pem"
         garbage.write_text("hunter2")
+        one, other = (Authority().client().write(self.place, name) for name in ("one", "other"))
+        half = self.place / "half.pem"
+        half.write_bytes(one[0].read_bytes()[:300])
         for further, where in (
             (("registry:", "  password: hunter2"), f":{lines + 1}: unknown key 'registry'; did you mean registries?"),
             (("upstream:", "  retries: many"), f":{lines + 2}: upstream.retries: must be a whole number"),
@@ -328,11 +331,15 @@ class MistakeTests(ReloadCase):
         for line, why in (
             (f"ca: {self.place}/none.pem", "/none.pem cannot be read: No such file"),
             (f"ca: {garbage}", "/garbage.pem holds no certificate"),
+            (f"ca: {half}", "/half.pem holds no certificate that can be used"),
             ("tag-ttl: soon", "registries."),
         ):
             self.write(self.configuration(registry=(*own, line)))
             key = line.partition(":")[0]
             await self.refused(f"{self.file}:{lines + 1}: registries.{NAME}.{key}: ", why)
+        # As when a program that renews them has written the one and not yet the other.
+        self.write(self.configuration(registry=(*own, f"client-cert: {one[0]}", f"client-key: {other[1]}")))
+        await self.refused(f"{self.file}:{lines + 2}: registries.{NAME}.client-key: ", "/other.key is not the key of")
         await self.reload(good)
 
     async def test_all_or_nothing(self) -> None:
