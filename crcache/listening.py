@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from zope.interface import implementer
 
 from crcache.endpoints import make_endpoint
 from crcache.errors import ConfigError
+from crcache.host.sockets import forget_stale
 
 
 class Listening:
@@ -121,6 +123,11 @@ class _Listener:
     ) -> Any:
         """As C{IReactorSSL}."""
         return self._listening.listen_with_tls(port, factory, contextFactory, backlog, interface)
+
+    def listenUNIX(self, address: str, factory: IProtocolFactory, *args: Any, **kwargs: Any) -> Any:
+        """As C{IReactorUNIX}, where somebody may have left a socket behind."""
+        forget_stale(os.fsdecode(address))
+        return self._listening.reactor.listenUNIX(address, factory, *args, **kwargs)
 
 
 class _Finder:

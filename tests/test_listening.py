@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 from OpenSSL import crypto
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import SSL4ClientEndpoint, connectProtocol
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IHandshakeListener, IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import Certificate as Trusted
@@ -234,6 +238,34 @@ class OtherTests(ListeningCase):
             host = self.port.getHost()
             listening.prepare()()
             self.assertEqual(self.port.getHost(), host)
+
+    def short(self) -> str:
+        """A path that is short enough for a socket."""
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        return f"{directory.name}/socket"
+
+    def test_killed_before(self) -> None:
+        """The socket of a process that was killed gives way, whatever process has its number by now."""
+        path = self.short()
+        with socket.socket(socket.AF_UNIX) as gone:
+            gone.bind(path)
+            gone.listen()
+        os.symlink(str(os.getpid()), f"{path}.lock")
+        self.listen(f"unix:{path}")
+
+    def test_alive(self) -> None:
+        """That of a process that lives does not, nor does a file that is no socket."""
+        path, file = self.short(), Path(self.mktemp())
+        file.write_text("mine")
+        with socket.socket(socket.AF_UNIX) as alive:
+            alive.bind(path)
+            alive.listen()
+            for there in (path, str(file)):
+                self.failureResultOf(Listening(reactor, f"unix:{there}").listen(EchoFactory()), CannotListenError)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+        self.assertEqual(file.read_text(), "mine")
 
     def test_before(self) -> None:
         """Nor is there before it listens: the files are read then."""

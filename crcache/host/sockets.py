@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import ipaddress
 import os
 import socket
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,7 @@ FIRST = 3
 
 _LISTEN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 _BACKLOG = 1024
+_ANY = ipaddress.IPv4Address(0)
 _make = socket.socket
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
@@ -96,7 +100,38 @@ def _port_of_all(opened: socket.socket) -> int | None:
     if opened.family == socket.AF_INET6:
         both = not opened.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
         return int(opened.getsockname()[1]) if both and opened.getsockname()[0] == "::" else None
+    if opened.family == socket.AF_INET and opened.getsockname()[0] == str(_ANY) and not _has_ipv6():
+        return int(opened.getsockname()[1])
     return None
+
+
+def _has_ipv6() -> bool:
+    try:
+        _make(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError as error:
+        return error.errno != errno.EAFNOSUPPORT
+    return True
+
+
+def forget_stale(path: str) -> None:
+    """Remove the file of a UNIX socket whose process was killed, and the lock that Twisted put beside it.
+
+    Twisted goes by the lock alone, which names a process: by now, perhaps, quite another one, or in a container
+    ourselves.
+    """
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1)
+            probe.connect(path)
+    except ConnectionRefusedError:
+        for file in (path, f"{path}.lock"):
+            with contextlib.suppress(OSError):
+                os.unlink(file)
+    except OSError:
+        # Whatever it is, listening will say so.
+        return
 
 
 @implementer(IStreamServerEndpoint)

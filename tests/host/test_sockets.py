@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from twisted.internet import reactor as twisted_reactor
 from twisted.internet.defer import Deferred
@@ -96,6 +98,24 @@ class HandedOverTests(SynchronousTestCase):
                 environ, first = handed_at(opened)
                 found = handed_over(environ, 7, first)[0]
                 self.assertEqual(found.everywhere, opened.getsockname()[1] if everywhere else None)
+
+    def test_everywhere_without_ipv6(self) -> None:
+        """Of a host that has no IPv6 it is the one on every address of IPv4; of others that is not all."""
+
+        def without(family: int, kind: int) -> socket.socket:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            return socket.socket(family, kind)
+
+        for host, is_all in (("0.0.0.0", True), ("127.0.0.1", False)):
+            with socket.socket(socket.AF_INET) as opened:
+                opened.bind((host, 0))
+                opened.listen()
+                environ, first = handed_at(opened)
+                self.assertIsNone(handed_over(environ, 7, first)[0].everywhere)
+                with mock.patch.object(sockets, "_make", without):
+                    found = handed_over(environ, 7, first)[0]
+                self.assertEqual(found.everywhere, opened.getsockname()[1] if is_all else None)
 
     def test_names_may_be_missing(self) -> None:
         """Old systemds, and other programs, give no names."""
