@@ -6,9 +6,11 @@ import re
 import string
 from typing import TYPE_CHECKING, Any, cast
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from crcache import events
@@ -16,7 +18,6 @@ from crcache.web.render import malformed
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
-    from twisted.python.failure import Failure
     from twisted.web.http import Request
 
     from crcache.web.drain import Connections
@@ -53,6 +54,8 @@ class Channel(HTTPChannel):
     _lingering = False
     _refused = False
     _last = False
+    #: Whether the end of the latest answer can be told from its head.
+    _measured = True
     #: What came last of a line whose end has not come yet, if that is the first half of one.
     _half_end = b""
     _goodbye: IDelayedCall | None = None
@@ -90,20 +93,33 @@ class Channel(HTTPChannel):
     def give_up(self) -> None:
         """Close it without waiting for the client, in mid-answer too.
 
+        What has been answered in full still leaves the process, as fast as the client takes it.
+        """
+        if self.busy:
+            self._measured = _measured(self.requests[0])
+            self.cut()
+        else:
+            self._close()
+
+    def cut(self) -> None:
+        """End it now, whatever there is still to be sent.
+
         What ends short of what its head announced, containerd resumes; a reset would fail its pull. Without length and
         chunks, only a reset says that it is not the end.
         """
-        answer = self.requests[0] if self.busy else None
-        if answer is None or answer.chunked or answer.responseHeaders.hasHeader(b"Content-Length"):
-            self._close()
-        else:
-            self.abort()
-
-    def abort(self) -> None:
-        """Reset it."""
-        cast(ITCPTransport, self.transport).abortConnection()
+        if not self._measured:
+            cast(ITCPTransport, self.transport).abortConnection()
+            return
+        raw = self._let_go()
+        raw.stopReading()
+        raw.stopWriting()
+        # Not loseConnection, which waits for the client to take what is buffered.
+        raw.connectionLost(Failure(ConnectionDone()))
 
     def _close(self) -> None:
+        self._let_go().loseConnection()
+
+    def _let_go(self) -> Any:
         # Of TLS the socket below it: its own farewell would wait for the client's.
         transport: Any = self.transport
         raw: Any = getattr(transport, "transport", transport)
@@ -112,7 +128,7 @@ class Channel(HTTPChannel):
         if producer is not None:
             # As when the connection is lost: it is not the transport's any more, which would tell it then.
             producer.stopProducing()
-        raw.loseConnection()
+        return raw
 
     def checkPersistence(self, request: Request, version: bytes) -> bool:
         """Whether another request may follow."""
@@ -177,6 +193,11 @@ class Channel(HTTPChannel):
         self.setRawMode()
         super().allContentReceived()
 
+    def requestDone(self, request: Request) -> None:
+        """An answer has been written."""
+        self._measured = _measured(request)
+        super().requestDone(request)
+
     def loseConnection(self) -> None:
         """Close when all has been written; a client that may still be sending gets a moment to read it."""
         if not (self._lingering or self._last):
@@ -216,6 +237,10 @@ class Channel(HTTPChannel):
         _log.info("{client} sent what is not HTTP: 400", event=events.NOT_HTTP, client=peer)
         cast(ITCPTransport, self.transport).write(malformed())
         self.loseConnection()
+
+
+def _measured(request: Request) -> bool:
+    return bool(request.chunked) or request.responseHeaders.hasHeader(b"Content-Length")
 
 
 _log = Logger()

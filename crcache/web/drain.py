@@ -97,11 +97,11 @@ class Connections:
         for channel in tuple(self._timers):
             channel.give_up()
         if self._timers:
-            self._by(self._clock.seconds() + FLUSH, self._abort)
+            self._by(self._clock.seconds() + FLUSH, self._cut)
 
-    def _abort(self) -> None:
+    def _cut(self) -> None:
         for channel in tuple(self._timers):
-            channel.abort()
+            channel.cut()
 
     def _tell(self) -> None:
         if not self._waiting or self._timers:
