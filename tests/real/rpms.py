@@ -19,6 +19,14 @@ def rpm(version: str = "", python_packages: str = "") -> Path:
     @return: the file.
     """
     command = [str(ROOT / "packaging/rpm/build.sh"), version]
-    if python_packages:
-        command += ["--define", f"python3_sitelib {python_packages}", "--define", "crcache_twistd /usr/bin/twistd3"]
-    return ROOT / run(command).splitlines()[-1]
+    if not python_packages:
+        return ROOT / run(command).splitlines()[-1]
+    # Of the same name, and no package that anybody asked for.
+    place = ROOT / "build/rpm-elsewhere"
+    for macro in (
+        f"_rpmdir {place}",
+        f"python3_sitelib {python_packages}",
+        "crcache_twistd /usr/bin/twistd3",
+    ):
+        command += ["--define", macro]
+    return place / Path(run(command).splitlines()[-1]).name

@@ -26,10 +26,16 @@ class ImageTests(Scene):
         """Make an image to pull, and a configuration that says where it is."""
         super().setUp()
         self.image = make_image(self.place("oci"), "1.0", [MIB, 8 * MIB])
-        self.configuration = self.directory / "crcache.yaml"
-        self.configuration.write_text('registries: {"127.0.0.1:5001": {url: "http://127.0.0.1:5001"}}\n')
+        self.configuration = self.place("configuration")
+        self.configure("")
         # The user in the container is neither root nor this file's owner.
         self.directory.chmod(0o755)
+
+    def configure(self, more: str) -> None:
+        """Put another file in the place of the one there is, as editors do."""
+        file = self.configuration / "new"
+        file.write_text(f'registries: {{"127.0.0.1:5001": {{url: "http://127.0.0.1:5001"}}}}\n{more}')
+        file.replace(self.configuration / "crcache.yaml")
 
     def build(self, podman: Podman) -> str:
         """Build it from the machine's own Debian, as `make image` does.
@@ -42,7 +48,8 @@ class ImageTests(Scene):
 
     def test_life(self) -> None:
         """It says what it is; runs as a user of its own, unprivileged, on a root that is read only, with 96 MiB; is
-        healthy; serves a pull and keeps it for the next container; and ends by itself, with status 0, when it is told.
+        healthy; serves a pull and keeps it for the next container; reads what was changed, and ends by itself, with
+        status 0, when it is told to.
         """
         podman = self.ending(Podman(self.place("podman")))
         image = self.build(podman)
@@ -70,6 +77,9 @@ class ImageTests(Scene):
 
         process = self.begin(podman, "second", image)
         self.pull(process)
+        self.configure("drain-timeout: 2s\n")
+        podman.run(*self.printed("podman kill", {"crcache": "second"}))
+        until("the new configuration", lambda: "is in force" in podman.run("podman", "logs", "second").stdout)
         # One that does not answer is not healthy.
         podman("kill", "--signal", "STOP", "second")
         self.assertNotEqual(podman.run("podman", "healthcheck", "run", "second", good=False).returncode, 0)
@@ -100,7 +110,7 @@ class ImageTests(Scene):
             for command, _ in parse_block(block)
             if command.startswith(begins)
         )
-        words = shlex.split(command.replace("./crcache.yaml", str(self.configuration)))
+        words = shlex.split(command.replace("\\\n", "").replace("./crcache:", f"{self.configuration}:"))
         return [instead.get(word, word) for word in words]
 
     def ready(self, process: int) -> bool:
@@ -121,7 +131,7 @@ class ImageTests(Scene):
 
     def end(self, podman: Podman, name: str) -> None:
         """Stop it; it must not have to be killed."""
-        podman("stop", "--time", "20", name)
+        podman.run(*self.printed("podman stop", {"crcache": name}))
         state = podman.inspect(name)["State"]
         self.assertEqual((state["ExitCode"], state["OOMKilled"]), (0, False))
 
