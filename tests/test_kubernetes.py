@@ -184,6 +184,18 @@ class ManifestTests(ConfigCase):
                 allowed = ["CHOWN", "FOWNER"] if container["name"] == "cache-directory" else []
                 self.assertEqual(own["capabilities"].get("add", []), allowed, file)
 
+    def test_selinux(self) -> None:
+        """What mounts a directory of the node has the type that may write there, and nothing else has."""
+        seen = []
+        for file, spec in workloads():
+            own = {volume["name"] for volume in spec["volumes"] if "hostPath" in volume}
+            for container in [*spec.get("initContainers", []), *spec["containers"]]:
+                on_node = bool(own & {mount["name"] for mount in container.get("volumeMounts", [])})
+                options = container["securityContext"].get("seLinuxOptions")
+                self.assertEqual(options, {"type": "spc_t"} if on_node else None, (file, container["name"]))
+                seen += [container["name"]] if on_node else []
+        self.assertEqual(sorted(seen), ["cache-directory", "crcache", "hosts", "hosts"])
+
     def test_nodes(self) -> None:
         """The cache of a node is on every node, before anything of the cluster's, on the node's loopback alone."""
         spec = pod("daemonset")
@@ -215,6 +227,35 @@ class ManifestTests(ConfigCase):
             file = certificates / "_default/hosts.toml"
             self.assertEqual(file.exists() and "http://127.0.0.1:3000" in file.read_text(), there)
 
+    def test_imports(self) -> None:
+        """What containerd imports from elsewhere is not there for the pod; docs/kubernetes.md's patch mounts it."""
+        text = (ROOT.parents[1] / "docs/kubernetes.md").read_text()
+        (block,) = re.findall(r"```yaml\n(patches:\n.+?)```", text, re.DOTALL)
+        ((patch,),) = yaml.safe_load(block).values()
+        mount, volume = yaml.safe_load(patch["patch"])
+        (daemonset,) = documents(ROOT / "daemonset/daemonset.yaml")
+        self.assertEqual(patch["target"], {"kind": daemonset["kind"], "name": daemonset["metadata"]["name"]})
+        self.assertEqual(mount["path"], "/spec/template/spec/initContainers/1/volumeMounts/-")
+        container = pod("daemonset")["initContainers"][1]
+        self.assertEqual((container["name"], pod("remove")["initContainers"][0]["name"]), ("hosts", "hosts"))
+        self.assertEqual(mount["value"]["name"], volume["value"]["name"])
+        place = volume["value"]["hostPath"]["path"]
+        self.assertEqual(mount["value"]["mountPath"], f"/node{place}")
+
+        node = self.directory / "node"
+        (node / "etc/containerd").mkdir(parents=True)
+        (node / "etc/containerd/config.toml").write_text(f'version = 2\nimports = ["{place}/registry.toml"]\n')
+        arguments = [word.replace("/node", str(node)) for word in container["command"][1:]]
+        for there in (False, True):
+            if there:
+                (node / place.lstrip("/")).mkdir(parents=True)
+                (node / place.lstrip("/") / "registry.toml").write_text(
+                    '[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/etc/containerd/certs.d"\n'
+                )
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+                self.assertEqual(main(arguments), 0 if there else 1, said.getvalue())
+            self.assertEqual(f"imports {node}{place}/registry.toml, which is not there" in said.getvalue(), not there)
+
     def test_priority(self) -> None:
         """There is a quota for the priority that pods have: without one, some clusters refuse them."""
         quotas = {file.parent.name: each["spec"] for file, each in manifests() if each["kind"] == "ResourceQuota"}
@@ -238,11 +279,11 @@ class ManifestTests(ConfigCase):
         for version in re.findall(r"crcache:(\d[\w.]*)|newTag: (\S+)", text):
             self.assertIn(__version__, version)
         blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.+?)```", text, re.DOTALL)]
-        kinds = ["resources", "resources", "components", "configMapGenerator"]
+        kinds = ["resources", "patches", "resources", "components", "configMapGenerator"]
         self.assertEqual([sorted(block)[-1] for block in blocks], kinds)
         # Without that, the image would be looked for on Docker Hub.
-        self.assertEqual(blocks[0]["images"], blocks[1]["images"])
+        self.assertEqual(blocks[0]["images"], blocks[2]["images"])
         (own,) = documents(ROOT / "daemonset/kustomization.yaml")
-        self.assertEqual(blocks[3]["configMapGenerator"][0]["files"], own["configMapGenerator"][0]["files"])
+        self.assertEqual(blocks[4]["configMapGenerator"][0]["files"], own["configMapGenerator"][0]["files"])
         for place in kustomizations():
             self.assertIn(f"`{place.relative_to(ROOT)}`" if place.name != "remove" else "kubernetes/remove", text)

@@ -85,6 +85,17 @@ def _problems(files: Files, found: ContainerdConfig, directory: str) -> list[str
 
 
 def _notes(files: Files, result: Plan, found: ContainerdConfig, directory: str, mirror: Mirror) -> None:
+    # Version 3 is containerd 2's, which merges the tables of all files. Below that it may be either.
+    if found.version < 3 and found.replaced_by is not None:
+        result.notes.append(
+            f"{files.shown(found.replaced_by)}: containerd before 2.0 takes its CRI plugin's table in place of that in"
+            f" {files.shown(found.file)}: repeat config_path there"
+        )
+    elif found.version < 3 and found.other_name:
+        result.notes.append(
+            f"{files.shown(found.file)}: containerd before 2.0 does not read config_path in that table, only in"
+            f" {found.table}"
+        )
     for name in files.names(directory):
         place = f"{directory}/{name}"
         if name == _DEFAULT or not files.is_directory(place):

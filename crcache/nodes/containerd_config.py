@@ -15,7 +15,7 @@ from crcache.nodes.toml_file import read_toml, table
 CONFIG, CERTS = "/etc/containerd/config.toml", "/etc/containerd/certs.d"
 
 _PLUGINS = {1: "cri", 2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.images"}
-_CRI = {"cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"}
+_CRI = set(_PLUGINS.values())
 
 
 @dataclass
@@ -28,6 +28,9 @@ class ContainerdConfig:
     @ivar inline: the deprecated tables that cannot stand beside C{config_path}.
     @ivar disabled: whether the CRI plugin is off, so that the kubelet could not use it.
     @ivar missing: files that C{imports} names and that are not there; containerd does not start without them.
+    @ivar plugin: the name by which the main file's version has the CRI plugin.
+    @ivar other_name: whether C{config_path} is set under another name than that, as only containerd 2 takes it.
+    @ivar replaced_by: the last file after C{file} that has the CRI plugin's table, without C{config_path}.
     """
 
     file: str
@@ -37,12 +40,18 @@ class ContainerdConfig:
     inline: list[str] = field(default_factory=list)
     disabled: bool = False
     missing: list[str] = field(default_factory=list)
+    other_name: bool = False
+    replaced_by: str | None = None
+
+    @property
+    def plugin(self) -> str:
+        """The name of the CRI plugin."""
+        return _PLUGINS[min(self.version, 3)]
 
     @property
     def table(self) -> str:
         """The TOML table in which C{config_path} belongs."""
-        plugin = _PLUGINS[min(self.version, 3)]
-        return f"[plugins.{plugin}.registry]" if self.version == 1 else f'[plugins."{plugin}".registry]'
+        return f"[plugins.{self.plugin}.registry]" if self.version == 1 else f'[plugins."{self.plugin}".registry]'
 
 
 def read_config(files: Files, path: str) -> ContainerdConfig:
@@ -65,14 +74,18 @@ def read_config(files: Files, path: str) -> ContainerdConfig:
             continue
         version = _version(files, current, document)
         if current == path:
-            found.exists, found.version = True, version
-        registry = table(document, "plugins", _PLUGINS[min(version, 3)], "registry")
-        value = registry.get("config_path")
-        if value is not None and not isinstance(value, str):
-            raise ConfigError(f"{files.shown(current)}: config_path: must be a string")
-        if value:
-            found.file, found.directories = current, [part for part in value.split(":") if part]
-        inline |= dict.fromkeys(_inline(registry))
+            found.exists, found.version = True, version or 1
+        if found.directories and found.plugin in table(document, "plugins"):
+            found.replaced_by = current
+        for name in _names(version, found):
+            registry = table(document, "plugins", name, "registry")
+            value = registry.get("config_path")
+            if value is not None and not isinstance(value, str):
+                raise ConfigError(f"{files.shown(current)}: config_path: must be a string")
+            if value:
+                found.file, found.directories = current, [part for part in value.split(":") if part]
+                found.other_name, found.replaced_by = name != found.plugin, None
+            inline |= dict.fromkeys(_inline(registry))
         found.disabled |= bool(_CRI & set(_strings(document.get("disabled_plugins"))))
         pending += [
             each for pattern in _strings(document.get("imports")) for each in _imported(files, current, pattern)
@@ -85,10 +98,21 @@ def read_config(files: Files, path: str) -> ContainerdConfig:
 
 
 def _version(files: Files, path: str, document: dict[str, Any]) -> int:
-    version = document.get("version", 1)
+    version = document.get("version", 0)
     if not isinstance(version, int) or version < 0:
         raise ConfigError(f"{files.shown(path)}: version: must be a number")
-    return version or 1
+    return version
+
+
+def _names(version: int, main: ContainerdConfig) -> list[str]:
+    """The names of the CRI plugin in a file of that version, 0 if it does not say; the one that counts most is last.
+
+    containerd 1 reads what is imported as of the main file's version. containerd 2 takes a file that does not say for
+    version 1, in which it leaves names with a dot as they are, so that all are good there.
+    """
+    if version > 1:
+        return [_PLUGINS[min(version, 3)]]
+    return [*(name for name in _PLUGINS.values() if name != main.plugin), main.plugin]
 
 
 def _inline(registry: dict[str, Any]) -> list[str]:

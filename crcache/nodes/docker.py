@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from crcache.errors import ConfigError
@@ -16,12 +17,16 @@ _CERTS = "/etc/docker/certs.d"
 _CA = "crcache.crt"
 _RELOAD = "'systemctl reload docker' makes Docker read this"
 _KEYS = ("registry-mirrors", "insecure-registries")
+# Where dockerd's flags are, which it refuses beside the same key.
+_FLAGS = {"registry-mirrors": "--registry-mirror", "insecure-registries": "--insecure-registry"}
+_FLAG_FILES = ("/etc/default/docker", "/etc/sysconfig/docker", "/etc/systemd/system/docker.service")
+_DROP_INS = "/etc/systemd/system/docker.service.d"
 
 
 def plan(files: Files, mirror: Mirror) -> Plan:
     """What makes Docker ask C{mirror} first for images of Docker Hub, and Docker Hub itself if that fails.
 
-    @raise ConfigError: if its file cannot be understood.
+    @raise ConfigError: if its file cannot be understood, or dockerd would not start with it.
     """
     result = Plan(reload=_RELOAD, notes=["Docker asks mirrors for images of Docker Hub only"])
     before = files.read(_FILE)
@@ -32,6 +37,7 @@ def plan(files: Files, mirror: Mirror) -> Plan:
     values = {"registry-mirrors": mirror.url}
     if not mirror.secure and not mirror.loopback:
         values["insecure-registries"] = mirror.address
+    _refuse_flags(files, list(values))
     for key, value in values.items():
         there = document.get(key, [])
         # Docker writes the URL of a mirror with a slash at its end.
@@ -95,6 +101,21 @@ def _read(files: Files, text: str | None) -> dict[str, Any]:
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
             raise ConfigError(f"{shown}: {key}: must be a list of strings")
     return document
+
+
+def _refuse_flags(files: Files, keys: list[str]) -> None:
+    drop_ins = [f"{_DROP_INS}/{name}" for name in files.names(_DROP_INS) if name.endswith(".conf")]
+    for path in (each for each in (*_FLAG_FILES, *drop_ins) if files.is_file(each)):
+        for number, line in enumerate((files.read(path) or "").splitlines(), 1):
+            if line.lstrip().startswith(("#", ";")):
+                continue
+            for key in keys:
+                # Not its value, in which there may be a password.
+                if re.search(rf"(?<![\w-]){_FLAGS[key]}(?![\w-])", line):
+                    raise ConfigError(
+                        f"{files.shown(path)}:{number}: has {_FLAGS[key]}, and dockerd does not start with {key} in"
+                        f" {files.shown(_FILE)} beside it: move that flag's value into {key} there first"
+                    )
 
 
 def _take_out(document: dict[str, Any], record: dict[str, list[str]]) -> None:

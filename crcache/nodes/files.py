@@ -85,6 +85,10 @@ class Files:
         except OSError as error:
             raise self._failure(path, error) from error
 
+    def is_file(self, path: str) -> bool:
+        """Whether there is a regular file: a link to C{/dev/null}, by which systemd masks, leads to none."""
+        return self.real(path).is_file()
+
     def is_directory(self, path: str) -> bool:
         """Whether there is a directory."""
         return self.real(path).is_dir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tomllib
@@ -262,6 +263,67 @@ class ConfigTests(HostCase):
         self.assertTrue(self.bad("--apply").startswith("/etc/containerd/conf.d/30.toml: config_path: "))
         self.put(CONFIG, f'imports = ["gone.toml"]\n{GOOD}')
         self.assertEqual(self.bad(), f"/{CONFIG}: imports /etc/containerd/gone.toml, which is not there")
+
+    def test_imports_without_version(self) -> None:
+        """An imported file without C{version} is read as of the main file's, or under any name of the plugin's."""
+        tables = {
+            "": "[plugins.cri.registry]",
+            "version = 2\n": '[plugins."io.containerd.grpc.v1.cri".registry]',
+            "version = 3\n": '[plugins."io.containerd.cri.v1.images".registry]',
+        }
+        for version, (main, table) in itertools.product(tables, tables.items()):
+            self.put(CONFIG, f'{version}imports = ["conf.d/*.toml"]\n')
+            self.put("etc/containerd/conf.d/10.toml", f'{table}\nconfig_path = "/srv/certs"\n')
+            out = self.good("--apply")
+            self.assertIsNotNone(self.text("srv/certs/_default/hosts.toml"))
+            # It is certain that only containerd 2 is run with version 3.
+            unread = version != main and version != "version = 3\n"
+            self.assertEqual("before 2.0 does not read config_path in that table" in out, unread, (version, table))
+            self.good("--remove")
+        images = tables["version = 3\n"]
+        self.put("etc/containerd/conf.d/10.toml", f'version = 2\n{images}\nconfig_path = "/srv"\n')
+        self.assertIn("config_path is not set", self.bad())
+
+    def test_inline_without_version(self) -> None:
+        """Mirrors in an imported file without C{version} are seen under full names, too."""
+        self.put(CONFIG, 'imports = ["conf.d/*.toml"]\n' + GOOD)
+        for name in ("io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"):
+            table = f'[plugins."{name}".registry.mirrors."docker.io"]'
+            self.put("etc/containerd/conf.d/10.toml", f'{table}\nendpoint = ["https://m.example.com"]\n')
+            self.assertIn("registry.mirrors are set", self.bad())
+
+    def test_main_without_version(self) -> None:
+        """Full names in a main file without C{version} are containerd 2's alone, which is said."""
+        self.put(CONFIG, GOOD.replace("version = 2\n", ""))
+        self.good("--apply")
+        [note] = self.report()["notes"]
+        self.assertIn("before 2.0 does not read config_path in that table, only in [plugins.cri.registry]", note)
+
+    def test_replaced(self) -> None:
+        """A later table of the CRI plugin without C{config_path} is named: containerd 1 takes it in place of the other.
+
+        The status stays, since containerd 2 reads such files, too, and merges them.
+        """
+        imports, drop_in = 'imports = ["conf.d/*.toml"]\n', "etc/containerd/conf.d/20.toml"
+        containerd = '[plugins."io.containerd.grpc.v1.cri".containerd]\ndefault_runtime_name = "nvidia"\n'
+        note = (
+            f"/{drop_in}: containerd before 2.0 takes its CRI plugin's table in place of that in /{CONFIG}: repeat"
+            " config_path there"
+        )
+        self.put(CONFIG, imports + GOOD)
+        self.put("etc/containerd/conf.d/10.toml", containerd)
+        for text in (containerd, f"version = 2\n{containerd}"):
+            self.put(drop_in, text)
+            self.assertIn(f"note: {note}\n", self.good("--apply"))
+            self.assertEqual(self.report()["notes"], [note])
+        self.put(drop_in, GOOD.partition("\n")[2] + containerd)
+        self.assertEqual(self.report()["notes"], [])
+        self.put(drop_in, '[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = ""\n')
+        self.assertEqual(self.report()["notes"], [note])
+        images = "io.containerd.cri.v1.images"
+        self.put(CONFIG, imports + GOOD.replace("2", "3").replace("io.containerd.grpc.v1.cri", images))
+        self.put(drop_in, containerd.replace("io.containerd.grpc.v1.cri", images))
+        self.assertEqual(self.report()["notes"], [])
 
     def test_several_directories(self) -> None:
         """The first of several is used; what the others hold for single registries is named, and containerd's fault."""

@@ -102,6 +102,48 @@ class DockerTests(HostCase):
                 self.good("--remove", *_FOR)
                 self.assertEqual(self.files(), {_FILE: '{"a": 1}'})
 
+    def test_flags(self) -> None:
+        """A flag beside which dockerd would refuse the key is a line with the file, and nothing is written."""
+        drop_in = "etc/systemd/system/docker.service.d/10-mirror.conf"
+        for path, text, number in (
+            ("etc/default/docker", 'DOCKER_OPTS="--registry-mirror=https://u:hunter2@m.example.com"\n', 1),
+            ("etc/sysconfig/docker", "# theirs\nOPTIONS='--registry-mirror https://m.example.com'\n", 2),
+            ("etc/systemd/system/docker.service", "ExecStart=/usr/bin/dockerd \\\n  --registry-mirror=https://m\n", 2),
+            (drop_in, "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd --registry-mirror https://m\n", 3),
+        ):
+            file = self.put(path, text)
+            before = self.files()
+            for flags in ((), ("--apply",)):
+                self.assertEqual(
+                    self.bad(*flags, *_FOR),
+                    f"/{path}:{number}: has --registry-mirror, and dockerd does not start with registry-mirrors in"
+                    f" /{_FILE} beside it: move that flag's value into registry-mirrors there first",
+                )
+            self.assertEqual(self.files(), before)
+            self.good("--remove", *_FOR)
+            file.unlink()
+        self.good("--apply", *_FOR)
+
+    def test_insecure_flag(self) -> None:
+        """So is the other flag, if its key would be written."""
+        self.put("etc/default/docker", "DOCKER_OPTS=--insecure-registry=10.0.0.2:5000\n")
+        self.assertIn(
+            "/etc/default/docker:1: has --insecure-registry, ",
+            self.bad("--apply", *_FOR, "--mirror", "http://10.0.0.1:3000"),
+        )
+        self.assertIsNone(self.text(_FILE))
+        self.good("--apply", *_FOR)
+
+    def test_no_flags(self) -> None:
+        """What is a comment, another flag, no drop-in or masked is let pass."""
+        self.put("etc/default/docker", "#DOCKER_OPTS=--registry-mirror=https://m\nDOCKER_OPTS=--log-level=info\n")
+        drop_ins = "etc/systemd/system/docker.service.d"
+        self.put(f"{drop_ins}/10.conf", "; ExecStart=/usr/bin/dockerd --registry-mirror=https://m\n")
+        self.put(f"{drop_ins}/10.conf.bak", "ExecStart=/usr/bin/dockerd --registry-mirror=https://m\n")
+        (self.root / "dev/null").mkdir(parents=True)
+        (self.root / drop_ins / "20.conf").symlink_to("/dev/null")
+        self.good("--apply", *_FOR)
+
     def test_malformed(self) -> None:
         """What dockerd could not read either is a line with the file, and nothing is written."""
         for text, line in (
