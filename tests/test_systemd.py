@@ -158,10 +158,12 @@ class SocketTests(SynchronousTestCase):
         self.assertEqual(unit["Socket"]["FileDescriptorName"], ["crcache"])
 
     def test_enabling(self) -> None:
-        """The socket can be enabled alone; whoever enables a service gets the socket with it."""
+        """The socket can be enabled alone; a service starts it, and whoever disables that keeps the socket."""
         self.assertEqual(parse(UNITS / "crcache.socket")["Install"], {"WantedBy": ["sockets.target"]})
         for name in SERVICES:
-            self.assertEqual(parse(UNITS / name)["Install"]["Also"], ["crcache.socket"])
+            unit = parse(UNITS / name)
+            self.assertEqual(unit["Install"], {"WantedBy": ["multi-user.target"]})
+            self.assertEqual(unit["Unit"]["Requires"], ["crcache.socket"])
 
 
 class ExampleTests(SynchronousTestCase):

@@ -13,7 +13,7 @@ from tests.real.processes import run
 _CONTROL = ROOT / "packaging/deb/control"
 _SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 #: What it takes to boot it, and to try something in it.
-_MORE = ("ca-certificates", "curl", "dbus", "iproute2", "systemd-sysv")
+_MORE = ("ca-certificates", "curl", "dbus", "iproute2", "rpm", "systemd-sysv")
 _LEAN = ("--dpkgopt=path-exclude=/usr/share/locale/*",)
 
 

@@ -78,14 +78,14 @@ class AdversityTests(Hosted):
         self.assertIn("Watchdog timeout", self.system.journal("--unit=crcache"))
 
     def test_missing_directory(self) -> None:
-        """Without its directory it says that it waits, and for what; clients are sent on at once. When the directory is
-        there it serves, by itself.
+        """Without its directory it says that it waits, and for what; clients are sent on at once, and so they are when
+        systemd has lost its patience and started it anew. When the directory is there it serves, by itself.
         """
         cache = "/srv/registry-cache/crcache"
         self.system.write(
             "/etc/systemd/system/crcache.service.d/disk.conf",
             # As in examples/bigger-disk.conf.
-            f"[Service]\nCacheDirectory=\nReadWritePaths=-{cache}\n",
+            f"[Service]\nCacheDirectory=\nReadWritePaths=-{cache}\nTimeoutStartSec=3s\n",
         )
         self.system.run("mkdir", "/srv/registry-cache")
         self.system.run("systemctl", "daemon-reload")
@@ -100,6 +100,8 @@ class AdversityTests(Hosted):
         self.assertLess(time.monotonic() - begun, 1)
         self.assertTrue(answer.endswith("503"), answer)
         self.assertEqual(self.status("/readyz", 3001), "503")
+        until("another start", lambda: self.system.property("crcache.service", "NRestarts") != "0", 10)
+        self.assertEqual(self.status(self.manifest()), "503")
         self.system.run("mount", "-t", "tmpfs", "tmpfs", "/srv/registry-cache")
         self.system.run("install", "-d", "-o", "crcache", "-g", "crcache", "-m", "0750", cache)
         wait_active(self.system, "crcache.service")

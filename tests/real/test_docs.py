@@ -30,6 +30,8 @@ HIGHER = "99.1"
 #: The blocks that cannot be run here, by the beginning of their first command; with what is tested instead.
 NOT_RUN = {
     "dnf install": "the package, with rpm, and what enabling does: tests.real.test_packages_rpm, and here on Debian",
+    "dnf upgrade": "the same, while it runs: tests.real.test_packages_rpm",
+    "dnf remove": "the same",
     "kubectl apply": "the manifests, against Kubernetes' own schemas: tests.test_kubernetes",
 }
 
@@ -93,7 +95,15 @@ class HostTests(Hosted):
     def test_as_printed(self) -> None:
         """Every command ends well, prints what is shown, and has the effect that the text beside it speaks of."""
         before = self.installed, self.credentials, self.looked, self.restarted, self.upgraded, self.pruned
-        after = self.roomy, self.other_port, self.several, self.bigger_disk, self.recovered, self.secured
+        after = (
+            self.roomy,
+            self.other_port,
+            self.several,
+            self.elsewhere,
+            self.bigger_disk,
+            self.recovered,
+            self.secured,
+        )
         for part in (*before, *after, self.purged, self.again):
             part()
             self.no_tracebacks()
@@ -134,12 +144,17 @@ class HostTests(Hosted):
         self.pull(0, "hit")
 
     def upgraded(self) -> None:
-        """Another version runs, with the same configuration."""
+        """Another version runs, with the same configuration; and then the one that was there before."""
         mine = self.system.run("cat", FILE)
         self.system.run("rm", f"/root/{deb().name}")
         self.system.copy(deb(HIGHER), f"/root/{deb(HIGHER).name}")
         self.do(OPERATE, "upgrade")
         self.assertIn(f"Server: crcache/{HIGHER}", self.curl("--head", f"http://127.0.0.1:{MIRROR}/v2/"))
+        self.assertEqual(self.system.run("cat", FILE), mine)
+        self.system.run("rm", f"/root/{deb(HIGHER).name}")
+        self.system.copy(deb(), f"/root/{deb().name}")
+        self.do(OPERATE, "downgrade")
+        self.assertNotIn(HIGHER, self.curl("--head", f"http://127.0.0.1:{MIRROR}/v2/"))
         self.assertEqual(self.system.run("cat", FILE), mine)
 
     def pruned(self) -> None:
@@ -174,11 +189,17 @@ class HostTests(Hosted):
         self.do(OPERATE, "several")
         states = [self.system.says("systemctl", "is-active", f"crcache{which}") for which in ("@1", "@2", "")]
         self.assertEqual(states, ["active", "active", "inactive"])
+        self.assertEqual(self.system.says("systemctl", "is-enabled", "crcache.socket"), "enabled")
         self.pull(1, "hit")
         self.do(OPERATE, "one")
         states = [self.system.says("systemctl", "is-active", f"crcache{which}") for which in ("@1", "@2", "")]
         self.assertEqual(states, ["inactive", "inactive", "active"])
         self.pull(1, "hit")
+
+    def elsewhere(self) -> None:
+        """containerd asks the cache of the rack, until it is told otherwise."""
+        self.do(OPERATE, "rack")
+        self.do(INSTALL, "clients")
 
     def bigger_disk(self) -> None:
         """The cache is there with all that was in it. Once it is full, clients are served all the same."""

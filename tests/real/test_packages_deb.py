@@ -63,6 +63,9 @@ class DebTests(Scene):
         self.assertEqual([name for name in python if name.endswith((".pyc", "dropin.cache"))], [])
         examples = {path.name for path in (ROOT / "systemd/examples").iterdir()}
         self.assertEqual({name.rpartition("/")[2] for name in documents if "/examples/" in name}, examples)
+        # Compressed, if it is long, as Debian has it.
+        changes = {name.rpartition("/")[2].removesuffix(".gz") for name in documents}
+        self.assertLessEqual({"changelog", "CHANGELOG.md", "README.md", "operate.md"}, changes)
         control = self.place("control")
         run(["dpkg-deb", "--control", str(deb()), str(control)])
         self.assertEqual((control / "conffiles").read_text(), "/etc/crcache/crcache.yaml\n")

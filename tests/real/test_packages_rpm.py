@@ -7,8 +7,10 @@ import subprocess
 from pathlib import Path
 
 from crcache import __version__
+from tests.real.booted import Booted, base_root, wait_active
 from tests.real.daemon import ROOT
 from tests.real.debian import root_archive
+from tests.real.hosted import MIRROR, Hosted
 from tests.real.processes import Process, free_port, program, run
 from tests.real.rpms import rpm
 from tests.real.scene import CURL, Scene
@@ -130,6 +132,59 @@ class PackageTests(Scene):
         self.assertIn("disable --now crcache.socket crcache.service", scripts["preuninstall"])
         self.assertIn("try-restart crcache.service", scripts["postuninstall"])
         self.assertNotIn("crcache.socket", scripts["postuninstall"])
+
+
+class BootedTests(Hosted):
+    """On a Debian that is running: its systemd, and rpm."""
+
+    def boot(self) -> Booted:
+        """Without crcache."""
+        return Booted(self.directory, base_root())
+
+    def configure(self, **settings: object) -> None:
+        """Not before the package is there."""
+
+    def rpm(self, *arguments: str, package: Path | None = None) -> None:
+        """Run rpm there. What Debian has installed is not known to it."""
+        words = ["rpm", "--nodeps", "--force-debian", *arguments]
+        if package is not None:
+            self.system.copy(package, "/root/package.rpm")
+            words.append("/root/package.rpm")
+        self.system.run(*words, seconds=120)
+
+    def server(self) -> str:
+        """The version that serves."""
+        found = re.search(r"(?m)^Server: crcache/(\S+)", self.curl("--head", f"http://127.0.0.1:{MIRROR}/v2/"))
+        return found[1] if found else ""
+
+    def test_life(self) -> None:
+        """Enabled, it serves. An upgrade has the new version serve, with the same socket and the same configuration;
+        instances are restarted as well, one after another. A removal closes the port.
+        """
+        self.rpm("--install", package=rpm(python_packages=DEBIAN))
+        super().configure()
+        mine = self.system.run("cat", "/etc/crcache/crcache.yaml")
+        self.started()
+        self.assertEqual((self.server(), self.status(self.manifest())), (__version__, "200"))
+        opened = self.system.property("crcache.socket", "ActiveEnterTimestampMonotonic")
+
+        self.rpm("--upgrade", package=rpm("9.8.6", DEBIAN))
+        wait_active(self.system, "crcache.service")
+        self.assertEqual((self.server(), self.status(self.manifest())), ("9.8.6", "200"))
+        self.system.run("systemctl", "stop", "crcache.service")
+        units = ["crcache@1.service", "crcache@2.service"]
+        self.enable(*units)
+        before = [self.system.property(unit, "MainPID") for unit in units]
+        self.rpm("--upgrade", package=rpm("9.8.7", DEBIAN))
+        self.assertEqual({*before} & {self.system.property(unit, "MainPID") for unit in units}, set())
+        self.assertEqual((self.server(), self.status(self.manifest())), ("9.8.7", "200"))
+        self.assertEqual(self.system.property("crcache.socket", "ActiveEnterTimestampMonotonic"), opened)
+        self.assertEqual(self.system.run("cat", "/etc/crcache/crcache.yaml"), mine)
+
+        self.rpm("--erase", "crcache")
+        self.assertTrue(self.status().startswith("000"))
+        self.assertEqual(self.system.says("systemctl", "list-units", "--no-legend", "crcache*.service"), "")
+        self.no_tracebacks()
 
 
 class InstalledTests(Scene):

@@ -114,7 +114,9 @@ class RollingTests(Hosted):
     """Two services on one socket."""
 
     def test_rolling(self) -> None:
-        """They are restarted one after another, and nobody waits for either's drain, or start."""
+        """They are restarted one after another, and nobody waits for either's drain, or start; so it is by an upgrade.
+        One whose first process does not start leaves the second as it was.
+        """
         example = "/usr/share/doc/crcache/examples/several-processes.conf"
         there = self.system.says("cat", example)
         self.system.write("/etc/systemd/system/crcache.socket.d/several.conf", there)
@@ -126,6 +128,11 @@ class RollingTests(Hosted):
             load.wait_slow(DRAIN + 1)
             self.system.run("systemctl", "restart", unit)
             load.pulls(16)
+        before = [self.system.property(unit, "MainPID") for unit in units]
+        self.upgrade()
+        upgraded = [self.system.property(unit, "MainPID") for unit in units]
+        self.assertEqual({*before} & {*upgraded}, set())
+        load.pulls(16)
         load.finish()
         self.assertEqual(load.told("failed", "refused"), [])
         self.assertTrue(load.told("cut"))
@@ -134,4 +141,14 @@ class RollingTests(Hosted):
         for number in (1, 2):
             socket = f"/run/crcache/admin-{number}.sock"
             self.assertIn("ok", self.curl("--unix-socket", socket, "http://localhost/healthz"))
+        self.system.write("/etc/crcache/crcache.yaml", "cach: {}\n")
+        self.upgrade()
+        self.assertNotEqual(self.system.property(units[0], "MainPID"), upgraded[0])
+        self.assertEqual(self.system.property(units[1], "MainPID"), upgraded[1])
+        self.assertIn(f"Server: crcache/{HIGHER}", self.curl("--head", "http://127.0.0.1:3000/v2/"))
         self.no_tracebacks()
+
+    def upgrade(self) -> None:
+        """Install the higher version, or that again."""
+        self.system.copy(deb(HIGHER), "/tmp/higher.deb")
+        self.system.run("dpkg", "--force-confold", "--install", "/tmp/higher.deb", seconds=120)
