@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.application.service import Service
@@ -163,17 +164,17 @@ class Daemon(Service):
         problems: list[Failure] = []
         opening = self._opening.begin().addErrback(problems.append)
         for problem in problems:
-            raise _cannot_start(problem) from problem.value
+            raise self._cannot_start(problem) from problem.value
         super().startService()
         for workers in parts.workers:
             workers.start()
         self._undo = parts.on_start()
         if parts.signals is not None:
             parts.signals.on(signal.SIGHUP, self.reload)
-        opening.addCallback(lambda _: self._cannot(problems[0]) if problems else self._serve())
-        opening.addErrback(
-            lambda failure: log.failure("the daemon could not begin to serve", failure, event=events.INTERNAL_ERROR)
-        )
+        opening.addCallback(lambda _: None if problems else self._serve())
+        # Whatever it is, nobody would ever be served.
+        opening.addErrback(problems.append)
+        opening.addCallback(lambda _: self._give_up(problems))
         # Not before the reactor turns: it is its own heartbeat that the watchdog hears.
         parts.clock.callWhenRunning(self._begin)
 
@@ -193,8 +194,16 @@ class Daemon(Service):
         if not self.draining:
             self._parts.manager.ready(self._parts.status())
 
-    def _cannot(self, problem: Failure) -> None:
-        self._parts.fail(_cannot_start(problem))
+    def _give_up(self, problems: Sequence[Failure]) -> None:
+        for problem in problems:
+            self._parts.clock.callWhenRunning(partial(self._parts.fail, self._cannot_start(problem)))
+
+    def _cannot_start(self, problem: Failure) -> CannotStart:
+        """The line that says why. Of what is nobody's mistake but crcache's own, the log gets the traceback."""
+        if isinstance(problem.value, StoreError):
+            return CannotStart(problem.value.message)
+        log.failure("the daemon could not begin to serve", problem, event=events.INTERNAL_ERROR)
+        return CannotStart(f"{self._parts.name}: internal error: {type(problem.value).__name__}; the log has more")
 
     def reload(self) -> Deferred[None]:
         """Read the configuration again, and put it in force; what is being sent or fetched goes on.
@@ -268,11 +277,6 @@ async def _all(waiting: Any) -> None:
 
 def _nothing() -> None:
     """What there is to undo before anything has begun."""
-
-
-def _cannot_start(problem: Failure) -> CannotStart:
-    problem.trap(StoreError)
-    return CannotStart(problem.getErrorMessage())
 
 
 def _address(address: object) -> str:

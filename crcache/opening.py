@@ -58,7 +58,8 @@ class Opening:
     def begin(self, quick: float = QUICK) -> Deferred[None]:
         """Open it. Comes back with the first result, or after C{quick} seconds, which block.
 
-        @return: fires when it is open; fails with a L{StoreError<crcache.errors.StoreError>} that waiting cannot mend.
+        @return: fires when it is open; fails with what waiting cannot mend: a
+            L{StoreError<crcache.errors.StoreError>}, or whatever else C{start} has raised.
         """
         attempt = self._attempt()
         if attempt.over.wait(quick):
@@ -142,7 +143,8 @@ class _Attempt:
     def _run(self) -> None:
         try:
             self._start()
-        except Exception:
+        except BaseException:
+            # Nobody else would hear of it, and it would be waited for.
             self.problem = Failure()
         self.over.set()
         self._tell()

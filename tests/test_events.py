@@ -17,6 +17,10 @@ from crcache.grammar.reference import DOCKER_IO, Repository, Tag
 
 ROOT = Path(__file__).resolve().parents[1]
 CATALOG = ROOT / "systemd" / "crcache.catalog"
+#: Where every line is about a client's request.
+ABOUT_REQUESTS = ("flow/relay.py", "flow/push.py", "flow/send.py", "web/*.py")
+#: But these are about none: there is nothing yet that could have an id, or there are many at a time.
+ABOUT_NONE = {"NOT_HTTP", "BROKEN_OFF"}
 #: The methods of a Logger whose events operators see.
 TOLD = {"info", "warn", "error", "critical", "failure", "emit"}
 
@@ -81,6 +85,21 @@ class CallTests(SynchronousTestCase):
                     without.append(f"{path.relative_to(ROOT)}:{call.lineno}")
         self.assertEqual(without, [])
         self.assertGreater(seen, 30)
+
+    def test_every_line_about_a_request_has_its_id(self) -> None:
+        """Where requests are answered, every call from C{info} on says which one it is about."""
+        without, seen = [], 0
+        for path in sorted(path for pattern in ABOUT_REQUESTS for path in (ROOT / "crcache").glob(pattern)):
+            for call in calls(path.read_text()):
+                given = {keyword.arg or ast.unparse(keyword.value): keyword.value for keyword in call.keywords}
+                if "event" in given and ast.unparse(given["event"]).removeprefix("events.") in ABOUT_NONE:
+                    continue
+                seen += 1
+                # `about` adds it to the fields.
+                if "request_id" not in given and not any(name.startswith("events.about(") for name in given):
+                    without.append(f"{path.relative_to(ROOT)}:{call.lineno}")
+        self.assertEqual(without, [])
+        self.assertGreater(seen, 7)
 
     def test_reserved_names(self) -> None:
         """No call uses a field that log observers read a meaning of their own into."""

@@ -6,13 +6,18 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any, cast
 
+from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from crcache.daemon import Daemon, Parts
+from crcache.ending import CannotStart
 from crcache.errors import StoreAway, StoreError
+from crcache.host.systemd import Manager
 from crcache.opening import PAUSES, REMIND, SLOW, Closed, Opening
 
 
@@ -31,6 +36,25 @@ class Reactor(Clock):
         self.threads.get(timeout=10)()
 
 
+class Daemons(Reactor):
+    """One that does not run yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[Callable[[], None]] | None = []
+
+    def callWhenRunning(self, call: Callable[[], None]) -> None:
+        if self.waiting is None:
+            call()
+        else:
+            self.waiting.append(call)
+
+    def run(self) -> None:
+        waiting, self.waiting = self.waiting or [], None
+        for call in waiting:
+            call()
+
+
 class OpeningTests(SynchronousTestCase):
     """L{Opening}, of a store that does as it is told."""
 
@@ -40,7 +64,7 @@ class OpeningTests(SynchronousTestCase):
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
         self.reactor = Reactor()
-        self.problem: Exception | None = None
+        self.problem: BaseException | None = None
         self.attempts: list[str] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -135,6 +159,20 @@ class OpeningTests(SynchronousTestCase):
         self.reactor.settle()
         self.failureResultOf(done, StoreError)
 
+    def test_defect(self) -> None:
+        """Whatever else is raised, at once or late, is told as it is: nobody waits for what will not come."""
+        for quick in (10.0, 0.01):
+            for problem in (ZeroDivisionError("x"), SystemExit(3)):
+                self.problem = problem
+                if quick < 1:
+                    self.gate.clear()
+                opening = Opening(self.reactor, "cache directory /x", self.start)
+                done = opening.begin(quick)
+                self.gate.set()
+                self.reactor.settle()
+                self.assertIs(self.failureResultOf(done).value, problem)
+                self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def test_stopped(self) -> None:
         """Once stopped nothing is tried or told any more, whatever a thread that hung comes back with."""
         self.gate.clear()
@@ -152,6 +190,86 @@ class OpeningTests(SynchronousTestCase):
         opening = Opening(self.reactor, "x", lambda: daemonic.append(threading.current_thread().daemon))
         opening.begin()
         self.assertEqual(daemonic, [True])
+
+
+class DaemonTests(SynchronousTestCase):
+    """A daemon whose store cannot be opened by any waiting, or that cannot serve from it."""
+
+    def setUp(self) -> None:
+        self.failed: list[str] = []
+        self.reactor = Daemons()
+        self.problem: Exception | None = None
+        self.serving: Exception | None = None
+        anything: Any = SimpleNamespace(notify=lambda line: None)
+        self.daemon = Daemon(
+            Parts(
+                clock=self.reactor,
+                listeners=[],
+                workers=[],
+                name="cache directory /x",
+                store=cast(Any, SimpleNamespace(start=partial(self.raised, "problem"))),
+                fills=anything,
+                close_upstream=lambda: succeed(None),
+                on_start=lambda: lambda: None,
+                on_open=partial(self.raised, "serving"),
+                fail=lambda error: self.failed.append(str(error)),
+                manager=Manager({}, 1, lambda _: anything),
+                status=lambda: "",
+                drain_timeout=lambda: 0.0,
+                reload=lambda: succeed(None),
+            )
+        )
+
+    def raised(self, name: str) -> None:
+        """Raise what is there by that name, if anything."""
+        if getattr(self, name) is not None:
+            raise getattr(self, name)
+
+    def late(self) -> None:
+        """Start it with a store that is away, and have that tried again with what there is by now."""
+        problem, self.problem = self.problem, StoreAway("gone")
+        self.daemon.startService()
+        self.reactor.run()
+        self.reactor.settle()
+        self.problem = problem
+        self.reactor.advance(PAUSES[0])
+        self.reactor.settle()
+
+    def test_late_defect(self) -> None:
+        """What nobody expected ends the daemon, with one line that names it and one traceback in the log."""
+        self.problem = ZeroDivisionError("x")
+        self.late()
+        self.assertEqual(self.failed, ["cache directory /x: internal error: ZeroDivisionError; the log has more"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_defect(self) -> None:
+        """So it does if it is known at once: then it does not start."""
+        self.problem = ZeroDivisionError("x")
+        error = self.assertRaises(CannotStart, self.daemon.startService)
+        self.assertIn("internal error: ZeroDivisionError", str(error))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_cannot_serve(self) -> None:
+        """A daemon whose store is open, but that cannot serve from it, ends too; not before the reactor runs."""
+        self.serving = ZeroDivisionError("x")
+        self.daemon.startService()
+        self.assertEqual(self.failed, [])
+        self.reactor.run()
+        self.assertEqual(len(self.failed), 1)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_cannot_serve_late(self) -> None:
+        """The same when the store has come late."""
+        self.serving = ZeroDivisionError("x")
+        self.late()
+        self.assertEqual(len(self.failed), 1)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_mistake(self) -> None:
+        """A mistake that is seen late has its own line, and no traceback."""
+        self.problem = StoreError("cache directory /x: not a directory")
+        self.late()
+        self.assertEqual(self.failed, ["cache directory /x: not a directory"])
 
 
 class ClosedTests(SynchronousTestCase):

@@ -175,7 +175,9 @@ class Fill:
             self._failed(problem)
         except Exception:
             log.failure(
-                "fetching {digest} from {registry} failed", event=events.INTERNAL_ERROR, **events.about(self.query)
+                "fetching {digest} from {registry} failed (request {request_id})",
+                event=events.INTERNAL_ERROR,
+                **events.about(self.query),
             )
             self._failed(StoreError("internal error while fetching"))
         finally:

@@ -10,6 +10,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from crcache import events
+from crcache.flow.relay import request_id_of
 from crcache.flow.window import Window, abort
 from crcache.interfaces import IWatcher
 from crcache.workers import Workers
@@ -87,8 +88,9 @@ class PushSend:
             self._window.close()
         elif not data:
             log.error(
-                "a cached file ends at byte {offset}, before its time",
+                "a cached file ends at byte {offset}, before its time (request {request_id})",
                 event=events.CONTENT_DAMAGED,
+                request_id=request_id_of(self._request),
                 offset=self._window.offset,
             )
             self._abort()
@@ -102,7 +104,12 @@ class PushSend:
         if self._over:
             self._window.close()
         else:
-            log.error("a cached file cannot be read: {problem}", event=events.CACHE_FAILED, problem=failure.value)
+            log.error(
+                "a cached file cannot be read: {problem} (request {request_id})",
+                event=events.CACHE_FAILED,
+                request_id=request_id_of(self._request),
+                problem=failure.value,
+            )
             self._abort()
 
     def _abort(self) -> None:

@@ -23,6 +23,11 @@ log = Logger()
 BATCH = 256 << 10
 
 
+def request_id_of(request: Request) -> str:
+    """What a request is called in the log: as its answer's head says."""
+    return str(request.responseHeaders.getRawHeaders("X-Request-Id", ["-"])[0])
+
+
 @implementer(IConsumer, IPushProducer)
 class Relay:
     """Takes an answer's body at the client's pace. With a digest its last bytes wait until all are verified."""
@@ -136,13 +141,10 @@ class Relay:
             log.warn(
                 "the origin sent bytes that are not {digest} (request {request_id})",
                 event=events.CONTENT_WRONG,
-                request_id=self._request_id(),
+                request_id=request_id_of(self._request),
                 digest=str(self._digest),
             )
             self._abort()
-
-    def _request_id(self) -> str:
-        return str(self._request.responseHeaders.getRawHeaders("X-Request-Id", ["-"])[0])
 
     def _pass_on(self, data: bytes) -> None:
         if data:
@@ -163,14 +165,17 @@ class Relay:
             log.info(
                 "a relayed body broke off: {problem} (request {request_id})",
                 event=events.RELAY_BROKEN,
-                request_id=self._request_id(),
+                request_id=request_id_of(self._request),
                 problem=failure.value,
             )
             self._abort()
 
     def _failed(self, failure: Failure) -> None:
         log.failure(
-            "hashing a relayed body failed", failure, event=events.INTERNAL_ERROR, request_id=self._request_id()
+            "hashing a relayed body failed (request {request_id})",
+            failure,
+            event=events.INTERNAL_ERROR,
+            request_id=request_id_of(self._request),
         )
         self._abort()
 
@@ -186,11 +191,8 @@ class Relay:
 
     def _gone(self) -> None:
         if not self._over:
-            self._answer.abort()
-        self._end()
-
-    def _end(self) -> None:
-        if not self._over:
+            # First: an answer that is given up breaks off, which is no news then.
             self._over = True
+            self._answer.abort()
             self._pending.clear()
             self._done.callback(self._sent)

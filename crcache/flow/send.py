@@ -14,6 +14,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from crcache import events
+from crcache.flow.relay import request_id_of
 from crcache.flow.window import Window
 from crcache.interfaces import IWatcher
 from crcache.workers import Workers
@@ -72,10 +73,15 @@ class FileSend:
             self._produce()
         except OSError as error:
             # The client's side of it is noticed by the transport as well; the file's side only here.
-            log.debug("sending broke off: {error}", error=error.strerror)
+            told, request_id = "sending broke off: {error} (request {request_id})", request_id_of(self._request)
+            log.debug(told, error=error.strerror, request_id=request_id)
             self._abort()
         except Exception:
-            log.failure("sending broke off", event=events.INTERNAL_ERROR)
+            log.failure(
+                "sending broke off (request {request_id})",
+                event=events.INTERNAL_ERROR,
+                request_id=request_id_of(self._request),
+            )
             self._abort()
 
     def stopProducing(self) -> None:
@@ -113,8 +119,9 @@ class FileSend:
             sent = -1
         if sent == 0:
             log.error(
-                "a cached file ends at byte {offset}, before its time",
+                "a cached file ends at byte {offset}, before its time (request {request_id})",
                 event=events.CONTENT_DAMAGED,
+                request_id=request_id_of(self._request),
                 offset=window.offset,
             )
             self._abort()

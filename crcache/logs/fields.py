@@ -9,21 +9,26 @@ from twisted.logger import LogEvent, LogLevel, formatEvent
 
 from crcache.events import FIELDS, Event
 
-#: Characters of a field, of a sentence, and of a traceback, of which the end says most.
+#: Characters of a field, of a sentence or any other line, and of a traceback.
 LONGEST_FIELD = 512
 LONGEST_MESSAGE = 4096
 LONGEST_TRACEBACK = 16384
 
+#: So many characters more are searched for secrets; what lies beyond is not even looked at.
+_MARGIN = 4096
+
 _ORDER = tuple(LogLevel.iterconstants())
 #: All controls but the end of a line, and what some take for one.
 _CONTROLS = re.compile("[\\x00-\\x09\\x0b-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
+_CONTROLS_BUT_TABS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 
-# Neither ever gets into a log call of crcache's; this is for what other people's exceptions say.
-_IN_URL = (
-    (re.compile(r"(https?://)[^\s/@'\"<>]+@"), r"\1"),
-    (re.compile(r"(https?://[^\s?'\"<>]+)\?[^\s'\"<>]*"), r"\1?…"),
-)
+# Neither ever gets into a log call of crcache's; this is for what other people's exceptions say. Each takes a time in
+# proportion to the text, whatever is in it.
+_USER = re.compile(r"(https?://)[^\s/'\"<>]+@", re.IGNORECASE)
+_QUERY = re.compile(r"(https?://[^\s?'\"<>]*)(\?[^\s'\"<>]*)?", re.IGNORECASE)
 _AUTHORIZATION = re.compile(r"\b(bearer|basic) +[\w.~+/=-]{16,}", re.IGNORECASE)
+#: The beginning of a secret, at the end of a text that goes on: what would tell that it is one may have been cut off.
+_HALF = re.compile(r"(?:https?://[^\s/'\"<>]+|\b(?:bearer|basic) +[\w.~+/=-]*)\Z", re.IGNORECASE)
 
 
 def level_of(event: LogEvent) -> Any:
@@ -52,14 +57,23 @@ def message_of(event: LogEvent) -> str:
 
 
 def traceback_of(event: LogEvent) -> str | None:
-    """The traceback of a failure, the calls before the first of its end left out if it is long."""
+    """The traceback of a failure. Of a long one the last lines, which say most."""
     if "log_failure" not in event:
         return None
     try:
         text = str(event["log_failure"].getTraceback())
     except Exception:
         text = "no traceback can be had"
-    return scrub(_CONTROLS.sub("?", text.rstrip()[-LONGEST_TRACEBACK:]))
+    kept: list[str] = []
+    room = LONGEST_TRACEBACK
+    # By lines: the end of a secret could not be told from anything else without its beginning.
+    for line in reversed(text.rstrip().split("\n")):
+        kept.append(clean(line, LONGEST_MESSAGE))
+        room -= len(kept[-1]) + 1
+        if room < 0:
+            kept.pop()
+            break
+    return "\n".join(reversed(kept))
 
 
 def event_of(event: LogEvent) -> Event | None:
@@ -89,12 +103,25 @@ def fields_of(event: LogEvent) -> dict[str, str | int | float]:
 
 def clean(text: str, longest: int) -> str:
     """Text without controls and secrets, cut to its length."""
-    return scrub(_CONTROLS.sub("?", text if len(text) <= longest else text[:longest] + "…"))
+    return _clean(text, longest, _CONTROLS)
 
 
-def scrub(text: str) -> str:
+def clean_lines(text: str) -> str:
+    """Text whose lines are each without controls but tabs, without secrets, and not too long."""
+    return "\n".join(_clean(line, LONGEST_MESSAGE, _CONTROLS_BUT_TABS) for line in text.split("\n"))
+
+
+def _clean(text: str, longest: int, controls: re.Pattern[str]) -> str:
+    begun = text[: longest + _MARGIN]
+    cut = len(begun) < len(text)
+    found = controls.sub("?", begun)
+    found = _scrub(_HALF.sub("", found) if cut else found)
+    return found[:longest] + "…" if cut or len(found) > longest else found
+
+
+def _scrub(text: str) -> str:
     """Text without what a URL, or an `Authorization`, may carry that is secret."""
     if "://" in text:
-        for pattern, instead in _IN_URL:
-            text = pattern.sub(instead, text)
+        text = _USER.sub(r"\1", text)
+        text = _QUERY.sub(lambda found: found[1] + ("?…" if found[2] else ""), text)
     return _AUTHORIZATION.sub(r"\1 …", text)

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from crcache.events import LINES_LOST
 from crcache.host.journal import Entry, Journal
 from crcache.logs.callsite import call_site
-from crcache.logs.fields import event_of, fields_of, level_of, message_of, scrub, traceback_of
+from crcache.logs.fields import clean_lines, event_of, fields_of, level_of, message_of, traceback_of
 
 IDENTIFIER = "crcache"
 
@@ -40,7 +40,7 @@ def text_observer(file: IO[Any]) -> ILogObserver:
 
     def line(event: LogEvent) -> str | None:
         text = formatEventAsClassicLogText(event)
-        return None if text is None else scrub(text)
+        return None if text is None else clean_lines(text)
 
     return FileLogObserver(file, line)
 

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import IO, Any, cast
 
-from twisted.logger import ILogObserver, LegacyLogObserverWrapper
+from twisted.logger import ILogObserver, LegacyLogObserverWrapper, LogEvent, formatEvent
 from twisted.python.logfile import LogFile
 
+from crcache.logs.fields import message_of, traceback_of
 from crcache.logs.observers import json_observer, text_observer
 
 #: What twistd calls the file of a daemon in the background.
@@ -32,12 +33,27 @@ def file_observer(name: str, twistd: Mapping[str, Any], reactor: Any) -> ILogObs
     @param twistd: its own options.
     """
     if twistd.get("syslog") and name == "text":
-        from twisted.python.syslog import SyslogObserver
-
-        emit: Any = SyslogObserver(twistd.get("prefix") or "twisted").emit
-        return LegacyLogObserverWrapper(emit)
+        return _syslog_observer(twistd.get("prefix") or "twisted")
     make: Callable[[IO[Any]], ILogObserver] = json_observer if name == "json" else text_observer
     return make(_file(twistd, reactor))
+
+
+def _syslog_observer(prefix: str) -> ILogObserver:
+    from twisted.python.syslog import SyslogObserver
+
+    emit: Any = SyslogObserver(prefix).emit
+    legacy = LegacyLogObserverWrapper(emit)
+
+    def observe(event: LogEvent) -> None:
+        traceback = traceback_of(event)
+        if traceback is None and not formatEvent(event):
+            # Nobody has said anything.
+            return
+        text = message_of(event) if traceback is None else f"{message_of(event)}\n{traceback}"
+        # It takes what is in `message` as it is, and makes a sentence of its own only without it.
+        legacy({**event, "message": (text,)})
+
+    return cast(ILogObserver, observe)
 
 
 def _file(twistd: Mapping[str, Any], reactor: Any) -> IO[Any]:

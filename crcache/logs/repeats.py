@@ -38,8 +38,9 @@ class _Period:
 class Repeats:
     """Passes events on, but warnings and errors about the same thing no more than L{MOST} times in L{PERIOD} seconds.
 
-    The same is what has the same event, registry and problem. When a period is over, one line says how many were kept
-    back. Requests' own lines all pass, and whatever is critical.
+    The same is what has the same event, registry and problem; without a problem, what is said in the same words but
+    for their details. When a period is over, one line says how many were kept back. Requests' own lines all pass, and
+    whatever is critical.
     """
 
     def __init__(self, observer: ILogObserver, seconds: Callable[[], float]) -> None:
@@ -115,5 +116,6 @@ def _same(event: LogEvent) -> Hashable:
     failure = event.get("log_failure")
     if kind is None:
         return level_of(event), event.get("log_namespace"), message_of(event)
-    words = message_of(event) if not {"registry", "problem"} & fields.keys() else fields.get("problem")
+    # A request's id, or an offset, would make each sentence another one; a `line` is a whole sentence by itself.
+    words = fields.get("problem") or str(event.get("line") or event.get("log_format"))
     return kind, fields.get("registry"), words, None if failure is None else str(failure.type)

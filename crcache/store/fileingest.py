@@ -6,7 +6,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import stat
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from zope.interface import implementer
 from crcache import events
 from crcache.errors import StoreError
 from crcache.facts import Membership, Verdict
+from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Repository
 from crcache.interfaces import IIngest
-from crcache.store.files import is_at, link_over, open_new, sync_directory
+from crcache.store.files import is_at, is_file, link_over, open_new, size_of, sync_directory
 from crcache.store.ingest import OpenIngest
 from crcache.store.marks import Marks, MarksDamaged, State
 from crcache.workers import Workers
@@ -33,14 +33,15 @@ _SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _ATTEMPTS = 50
 #: How file systems say that they know no hard links.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)
-#: Notes memberships, in a worker thread, when the content is in its place.
-Enrol = Callable[[Sequence[tuple[Repository, Membership]]], None]
+#: Notes memberships, in a worker thread, when the content is in its place; told how many bytes were there before.
+Enrol = Callable[[int, Sequence[tuple[Repository, Membership]]], None]
 
 
 @dataclass(frozen=True)
 class Place:
     """Where a fill's two files are, and where its data belongs once it is verified."""
 
+    digest: Digest
     data: Path
     marks: Path
     target: Path
@@ -99,7 +100,7 @@ class FileIngest(OpenIngest):
         # The lock means something only if it is on the file that others will find.
         if not is_at(self._lock, self._place.marks):
             raise _Again
-        if self._is_content():
+        if is_file(self._place.target):
             self._unlink()
             return False
         self._own()
@@ -121,12 +122,6 @@ class FileIngest(OpenIngest):
         except BlockingIOError:
             return False
         return True
-
-    def _is_content(self) -> bool:
-        try:
-            return stat.S_ISREG(os.stat(self._place.target, follow_symlinks=False).st_mode)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
 
     def _own(self) -> None:
         if os.fstat(self._lock).st_size == 0:
@@ -156,7 +151,7 @@ class FileIngest(OpenIngest):
         try:
             self._data = os.open(self._place.data, os.O_RDONLY | _SAFELY)
         except FileNotFoundError:
-            if self._is_content():
+            if is_file(self._place.target):
                 return False
             raise _Again from None
         if not self._marks.belongs_to(os.fstat(self._data).st_ino) or not self._marks.of_this_boot():
@@ -225,13 +220,15 @@ class FileIngest(OpenIngest):
         try:
             os.fdatasync(self._data)
             if is_at(self._data, place.data):
+                # The same content may have come from elsewhere in the meantime.
+                before = size_of(place.target)
                 self._to_target()
                 sync_directory(place.target.parent)
                 sync_directory(place.data.parent)
-                self._enrol(members)
+                self._enrol(before, members)
             else:
-                told = "{path} was removed while it was being filled; it is not kept"
-                log.warn(told, event=events.NOT_KEPT, path=str(place.data))
+                told = "{path} was removed while it was being filled; {digest} is not kept"
+                log.warn(told, event=events.NOT_KEPT, path=str(place.data), digest=str(place.digest))
         except OSError as error:
             # After a failed sync nobody knows what the disk holds: the clients have the bytes, the cache does not.
             if is_at(self._lock, place.marks):

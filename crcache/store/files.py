@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,26 @@ def is_at(fd: int, path: Path) -> bool:
     except FileNotFoundError:
         return False
     return os.path.samestat(found, os.fstat(fd))
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file at that path.
+
+    @raise OSError: as stat(2), if nobody can tell.
+    """
+    try:
+        return stat.S_ISREG(os.stat(path, follow_symlinks=False).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def size_of(path: Path) -> int:
+    """How many bytes the file at a path has; none if there is no such file."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def link_over(fd: int, path: Path) -> None:

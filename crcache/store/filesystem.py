@@ -19,7 +19,7 @@ from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.interfaces import IBody, IIngest, IStore
 from crcache.store.content import Content
 from crcache.store.fileingest import FileIngest, Place
-from crcache.store.files import probe, read_small, touch, write_atomically
+from crcache.store.files import probe, read_small, size_of, touch, write_atomically
 from crcache.store.layout import VERSION, Layout
 from crcache.store.marks import boot_id
 from crcache.store.records import membership_from, membership_record, merged, tag_from, tag_record
@@ -46,13 +46,13 @@ class Filesystem:
         syncing: Workers | None = None,
         *,
         parents: bool = False,
-        changed: Callable[[Digest, int], None] = lambda digest, change: None,
+        changed: Callable[[Digest, int, int], None] = lambda digest, before, after: None,
     ) -> None:
         """
         @param clock: the time of day, in seconds since the epoch.
         @param syncing: do what waits for the disk, so that nothing else waits for it; by default C{workers} do.
         @param parents: make the directories above it as well, instead of waiting for what is mounted there.
-        @param changed: told, in any thread, how many bytes of content were committed or, if negative, dropped.
+        @param changed: told, in any thread, how many bytes of a digest's content there were before, and are now.
         """
         self._layout = Layout(root)
         self._parents = parents
@@ -189,12 +189,12 @@ class Filesystem:
 
     def _put(self, digest: Digest, data: bytes) -> None:
         path = self._layout.content(digest)
-        before = _size(path)
+        before = size_of(path)
         try:
             write_atomically(path, data, mode=0o440, durable=True)
         except OSError as error:
             raise StoreError(f"{path}: {error.strerror}") from error
-        self._changed(digest, len(data) - before)
+        self._changed(digest, before, len(data))
 
     def drop(self, digest: Digest) -> Deferred[None]:
         """As L{IStore.drop}."""
@@ -202,9 +202,9 @@ class Filesystem:
 
     def _drop(self, digest: Digest) -> None:
         path = self._layout.content(digest)
-        before = _size(path)
+        before = size_of(path)
         self._unlink(path)
-        self._changed(digest, -before)
+        self._changed(digest, before, 0)
 
     # Fills
 
@@ -214,10 +214,10 @@ class Filesystem:
 
     def _ingest(self, registry: Registry, digest: Digest) -> IIngest | IBody:
         layout = self._layout
-        place = Place(layout.data(registry, digest), layout.marks(registry, digest), layout.content(digest))
+        place = Place(digest, layout.data(registry, digest), layout.marks(registry, digest), layout.content(digest))
 
-        def enrol(members: Sequence[tuple[Repository, Membership]]) -> None:
-            self._changed(digest, _size(place.target))
+        def enrol(before: int, members: Sequence[tuple[Repository, Membership]]) -> None:
+            self._changed(digest, before, size_of(place.target))
             for repository, membership in members:
                 self._enrol(registry, repository, [membership])
 
@@ -281,10 +281,3 @@ class Filesystem:
             pass
         except OSError as error:
             raise StoreError(f"{path}: {error.strerror}") from error
-
-
-def _size(path: Path) -> int:
-    try:
-        return os.lstat(path).st_size
-    except OSError:
-        return 0

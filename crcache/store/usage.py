@@ -64,6 +64,7 @@ class Usage:
         self._looking.clock = clock
         self._next = 0.0
         self._lock = Lock()
+        #: While files are counted: the sizes that they have got meanwhile.
         self._since: dict[str, int] | None = None
         self._stopped = Event()
 
@@ -78,14 +79,17 @@ class Usage:
         if self._looking.running:
             self._looking.stop()
 
-    def changed(self, digest: Digest, change: int) -> None:
-        """So many bytes were committed as this digest's, or dropped if negative. For any thread."""
+    def changed(self, digest: Digest, before: int, after: int) -> None:
+        """This digest's content had so many bytes, and has so many now; none is no content. For any thread."""
+        if before == after:
+            # Also for a count that is under way: the size is the same whether it has come by the file or will.
+            return
         with self._lock:
             if self._since is not None:
-                # A count is under way, which may or may not come by this file.
-                self._since[f"{digest.algorithm}/{digest.hex}"] = max(change, 0)
+                # It may or may not come by this file, or may have: what had been there stays in it until the next.
+                self._since[f"{digest.algorithm}/{digest.hex}"] = after
             if self.content is not None:
-                self.content = max(self.content + change, 0)
+                self.content = max(self.content + after - before, 0)
             if self.room is not None:
                 self.room = max(self.room, self.content or 0)
 

@@ -18,6 +18,7 @@ from twisted.web.resource import IResource
 from crcache import __version__, events
 from crcache.web.channel import Channel
 from crcache.web.drain import Connections
+from crcache.web.parse import request_id_of
 from crcache.web.render import INTERNAL_ERROR, refuse
 
 log = Logger()
@@ -74,8 +75,11 @@ class Request(server.Request):
 
     def processingFailed(self, reason: Failure) -> Failure:
         """A resource raised: log it, and tell the client nothing of it."""
-        log.failure("a request could not be answered", reason, event=events.INTERNAL_ERROR)
-        refuse(self, INTERNAL_ERROR)
+        request_id = request_id_of(self.requestHeaders)
+        log.failure(
+            "request {request_id} could not be answered", reason, event=events.INTERNAL_ERROR, request_id=request_id
+        )
+        refuse(self, INTERNAL_ERROR, request_id)
         return reason
 
     def write(self, data: bytes) -> None:

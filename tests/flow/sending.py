@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.interfaces import IReactorFromThreads, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
@@ -255,6 +256,28 @@ class SendCase(AsyncTestCase):
         await self.until(lambda: len(client.body) >= count or client.lost)
         await pause(0.03)
         return client.body
+
+    def logged(self) -> list[LogEvent]:
+        """What is logged from now on of C{info} and above, without Twisted's own."""
+        found: list[LogEvent] = []
+
+        def observe(event: LogEvent) -> None:
+            if str(event["log_namespace"]).startswith("crcache.") and event["log_level"] >= LogLevel.info:
+                found.append(event)
+
+        observer = cast(ILogObserver, observe)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        return found
+
+    async def told(self, logged: list[LogEvent], request_id: str, words: str) -> None:
+        """Wait for one line with these words in it, about this request, as a field and in the sentence."""
+        await self.until(lambda: logged)
+        (event, *more) = logged
+        self.assertEqual(more, [])
+        self.assertEqual(event["request_id"], request_id)
+        self.assertIn(f"(request {request_id})", formatEvent(event))
+        self.assertIn(words, formatEvent(event))
 
     async def result(self, index: int = -1) -> int:
         """What that answer's sender said."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 from typing import Any, cast
@@ -14,7 +15,7 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS
 
 from crcache.facts import Verdict
 from crcache.flow.push import CHUNK
-from crcache.flow.window import HELD
+from crcache.flow.window import HELD, Window
 from crcache.testing.certificates import Authority
 from crcache.web.site import Request, Site
 from tests.flow.sending import MIB, GrowingBody, SendCase
@@ -140,13 +141,28 @@ class TLSTests(SendCase):
 
     async def test_truncated(self) -> None:
         """A file that is cut short under it aborts the connection."""
-        body = self.serve(GrowingBody.complete(DATA))
+        logged = self.logged()
+        body = self.serve(GrowingBody.complete(DATA), headers=(("X-Request-Id", "mine-1"),))
         os.ftruncate(body.fd, MIB)
         client = await self.begin()
         await self.until(lambda: client.lost)
+        await self.told(logged, "mine-1", f"ends at byte {MIB}")
         assert client.lost is not None
         self.assertIsNone(client.lost.check(ConnectionDone))
         self.assertLessEqual(len(client.body), MIB)
+
+    async def test_unreadable(self) -> None:
+        """So does one that cannot be read, and the line about it says whose request it was."""
+
+        def broken(window: Window, end: int) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+        self.patch(Window, "read", broken)
+        logged = self.logged()
+        self.serve(GrowingBody.complete(DATA), headers=(("X-Request-Id", "mine-2"),))
+        client = await self.begin()
+        await self.until(lambda: client.lost)
+        await self.told(logged, "mine-2", "Input/output error")
 
 
 class UnsizedTests(SendCase):

@@ -6,7 +6,7 @@ import os
 from typing import Any, cast
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone
 from twisted.web.http_headers import Headers
 
@@ -34,6 +34,7 @@ class RelayTests(SendCase):
             self.answer = FakeAnswer(200, Headers(), body, length=length, turn=script, clock=cast(Any, reactor))
             if length is not None:
                 request.setHeader("Content-Length", str(length))
+            request.setHeader("X-Request-Id", "mine-1")
             return self.sender.relay(request, self.answer, digest)
 
         self.bodies.handlers[b"/body"] = handle
@@ -117,6 +118,23 @@ class RelayTests(SendCase):
                 client = await self.begin()
                 await self.aborted(client)
                 self.assertFalse(client.body.endswith(b"0\r\n\r\n"))
+
+    async def test_says_whose(self) -> None:
+        """Whatever goes wrong, the line about it says whose request it was."""
+
+        def broken(work: Any, *args: Any) -> Any:
+            return fail(ZeroDivisionError())
+
+        logged = self.logged()
+        for wrong, words in (("cut", "broke off"), ("bytes", "are not sha256:"), ("hashing", "hashing")):
+            logged.clear()
+            if wrong == "hashing":
+                self.patch(self.workers, "run", broken)
+            digest = Digest.of(b"something else") if wrong == "bytes" else DIGEST
+            self.relayed(digest=digest, cut=MIB if wrong == "cut" else None)
+            await self.aborted(await self.begin())
+            await self.told(logged, "mine-1", words)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     async def test_chunked(self) -> None:
         """A body without a length goes out in chunks."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -13,7 +13,7 @@ from twisted.internet.error import ConnectionDone
 from crcache.errors import BodyCut, StoreError
 from crcache.facts import Verdict
 from crcache.flow.send import FileSend
-from crcache.flow.window import HELD
+from crcache.flow.window import HELD, Window
 from crcache.web.site import Request
 from tests.flow.sending import MIB, GrowingBody, SendCase
 from tests.store.stores import descriptors
@@ -126,14 +126,33 @@ class GrowingTests(SendCase):
 
     async def test_truncated(self) -> None:
         """A file that is cut short under it aborts the connection; nothing is made up, and nothing hangs."""
-        body = self.serve(GrowingBody.complete(DATA))
+        logged = self.logged()
+        body = self.serve(GrowingBody.complete(DATA), headers=(("X-Request-Id", "mine-1"),))
         os.ftruncate(body.fd, MIB)
         client = await self.begin()
         await self.until(lambda: client.lost)
+        await self.told(logged, "mine-1", f"ends at byte {MIB}")
         assert client.lost is not None
         self.assertIsNone(client.lost.check(ConnectionDone))
         self.assertEqual(client.body, DATA[: len(client.body)])
         self.assertLessEqual(len(client.body), MIB)
+
+    async def test_defect(self) -> None:
+        """A defect of ours aborts the connection as well, and the line about it says whose request it was."""
+
+        def broken(window: Window) -> int:
+            raise ZeroDivisionError
+
+        logged = self.logged()
+        body = self.serve(GrowingBody(DATA, there=MIB), headers=(("X-Request-Id", "mine-2"),))
+        client = await self.begin()
+        await self.settled(client, MIB)
+        self.patch(Window, "limit", broken)
+        (send,) = body.watchers
+        cast(FileSend, send).resumeProducing()
+        await self.until(lambda: client.lost)
+        await self.told(logged, "mine-2", "sending broke off")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     async def test_many(self) -> None:
         """Many clients at once, each at its own pace, get the same right bytes from one growing file."""

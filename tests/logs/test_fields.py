@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from twisted.logger import LogLevel
@@ -90,9 +91,11 @@ class FieldTests(SynchronousTestCase):
         event = {"event": events.REQUEST, "reference": "x" * 10_000, "log_format": "{reference}"}
         self.assertEqual(len(str(fields_of(event)["reference"])), LONGEST_FIELD + 1)
         self.assertEqual(len(message_of(event)), LONGEST_MESSAGE + 1)
-        long = traceback_of({"log_failure": failure(ValueError("x" * 100_000))})
-        assert long is not None
-        self.assertEqual(len(long), LONGEST_TRACEBACK)
+        for error in (ValueError("x" * 100_000), ValueError("\n".join(map(str, range(10_000))))):
+            long = traceback_of({"log_failure": failure(error)}) or ""
+            self.assertLess(len(long), LONGEST_TRACEBACK)
+            self.assertGreater(len(long), LONGEST_MESSAGE)
+        self.assertTrue(long.endswith("\n9999"), "the end says most")
 
 
 class TextTests(SynchronousTestCase):
@@ -116,6 +119,8 @@ class TextTests(SynchronousTestCase):
         """What an exception of somebody else's says of a URL or a token has nothing secret left."""
         for text, left in (
             ("https://me:hunter2@x.test/v2/", "https://x.test/v2/"),
+            ("HTTPS://me:hunt@er2@x.test/v2/", "HTTPS://x.test/v2/"),
+            ("http://a:hunter2@x.test,http://b:hunter2@y.test", "http://x.test,http://y.test"),
             ("at https://cdn.test/b?X-Amz-Signature=hunter2&x=1 now", "at https://cdn.test/b?… now"),
             ("Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.hunter2", "Authorization: Bearer …"),
             ("b'authorization': [b'Basic aHVudGVyMjpodW50ZXIy']", "b'authorization': [b'Basic …']"),
@@ -125,3 +130,33 @@ class TextTests(SynchronousTestCase):
             told = traceback_of({"log_failure": failure(ValueError(text))})
             assert told is not None
             self.assertTrue(told.endswith(left), told)
+
+    def test_secrets_at_a_cut(self) -> None:
+        """Wherever a text is cut, no part of a secret is left whose other part was what gave it away."""
+        for secret in (
+            "https://me:hunter2@x.test/v2/",
+            f"https://me:{'hunter2' * 3000}@x.test/v2/",
+            "https://x.test/a?b=hunter2&c=hunter2",
+            "Bearer hunter2hunter2hunter2",
+            f"Basic {'hunter2' * 3000}",
+        ):
+            for longest in range(1, 40):
+                # Cut within what is kept, and within what is looked at.
+                for before in ("", "-" * 4090, "y " * 2045, "https://x.test/?" + "q" * 4070 + " "):
+                    told = clean(f"{before} {secret} {'z' * 9000}", longest)
+                    self.assertNotIn("hun", told)
+                    self.assertLessEqual(len(told), longest + 1)
+            for lines in range(3):
+                long = f"{secret}\n{'x' * (LONGEST_MESSAGE - 10)}\n" * 4 + "end\n" * lines
+                for shift in range(0, 60, 3):
+                    told = traceback_of({"log_failure": failure(ValueError(long + "z" * shift))}) or ""
+                    self.assertNotIn("hunter2", told)
+                    self.assertNotIn("ter2@", told)
+
+    def test_cheap(self) -> None:
+        """What others say costs time for its beginning alone, and that in proportion, whatever it looks like."""
+        for piece in ("http://", "https://a@", "bearer ", "basic  basic", "x", "http://?"):
+            began = time.process_time()
+            for _ in range(20):
+                clean(piece * 1_000_000, LONGEST_MESSAGE)
+            self.assertLess(time.process_time() - began, 1, piece)

@@ -107,6 +107,35 @@ class ObserverTests(SynchronousTestCase):
         self.assertTrue(self.json.getvalue().isascii())
         self.assertEqual(json.loads(self.json.getvalue())["message"], "a\nb?ü")
 
+    def test_controls(self) -> None:
+        """In no form can a line colour a terminal or look like another; in text, tabs and further lines are kept."""
+        self.log.info("a\x1b[31m\tb\rc\u2028d\x85e\n2013 [-] f", event=events.FETCHED)
+        first, second, end = self.text.getvalue().split("\n")
+        self.assertTrue(first.endswith("] a?[31m\tb?c?d?e"), first)
+        self.assertEqual((second, end), ("\t2013 [-] f", ""))
+        expected = "a?[31m?b?c?d?e\n2013 [-] f"
+        self.assertEqual(json.loads(self.json.getvalue())["message"], expected)
+        self.assertEqual(self.journal.entries[0]["MESSAGE"], expected)
+        try:
+            raise ValueError("x\x1b[31m\ry")
+        except ValueError:
+            self.log.failure("it failed", event=events.INTERNAL_ERROR)
+        for told in (self.text.getvalue(), self.json.getvalue(), self.journal.entries[1]["MESSAGE"]):
+            self.assertNotIn("\x1b", told)
+            self.assertIn("ValueError: x?[31m?y", told)
+
+    def test_secrets(self) -> None:
+        """In no form is there a secret that somebody else's exception has in it, nor in text a line without end."""
+        password = "hunter" + "2"
+        try:
+            raise ValueError(f"https://me:{password * 3000}@x.test/?{password}")
+        except ValueError:
+            self.log.failure("it failed", event=events.INTERNAL_ERROR)
+        for told in (self.text.getvalue(), self.json.getvalue(), self.journal.entries[0]["MESSAGE"]):
+            self.assertNotIn(password, told)
+        self.log.info("x" * 100_000, event=events.FETCHED)
+        self.assertLess(len(self.text.getvalue().splitlines()[-1]), 5000)
+
     def test_cannot_be_formatted(self) -> None:
         """A line whose sentence cannot be made is said all the same."""
         self.log.warn("{missing.thing}")

@@ -76,6 +76,22 @@ class RepeatsTests(SynchronousTestCase):
             self.log.warn("x", event=events.CONTENT_WRONG, registry="a.test", problem="refused")
         self.assertEqual(len(self.passed), 5 * MOST)
 
+    def test_details(self) -> None:
+        """Without a problem it is the words that count, not what is said in them of one request; nor its id."""
+        for words in ("a file ends at byte {offset} (request {request_id})", "wrong bytes (request {request_id})"):
+            for number in range(50):
+                self.log.error(words, event=events.CONTENT_DAMAGED, offset=number, request_id=f"r{number}")
+        self.assertEqual(len(self.passed), 2 * MOST)
+        self.repeats.sweep(all_of_them=True)
+        counts = [event["count"] for event in self.passed if event["event"] is events.REPEATED]
+        self.assertEqual(counts, [50 - MOST] * 2)
+
+    def test_lines(self) -> None:
+        """Different sentences of the configuration's are all said, although each is said as a `line`."""
+        for number in range(3 * MOST):
+            self.log.warn("{line}", event=events.WARNING, line=f"key {number} is odd")
+        self.assertEqual(len(self.passed), 3 * MOST)
+
     def test_requests(self) -> None:
         """A request's own line is never kept back, nor information, nor what is critical."""
         for _ in range(3 * MOST):

@@ -15,6 +15,7 @@ from twisted.application.service import Application, Service
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, Logger, LogPublisher
 from twisted.python.logfile import LogFile
+from twisted.python.syslog import SyslogObserver
 from twisted.trial.unittest import SynchronousTestCase
 
 from crcache import events
@@ -120,6 +121,22 @@ class LogsTests(SynchronousTestCase):
             self.patch(sys, "stdout", out)
             self.logger(self.logs("json", nodaemon=True)).info("x")
         self.assertIn('"x"', file.read_text())
+
+    def test_syslog(self) -> None:
+        """What goes to syslog by twistd's flag is as clean as all else, and more urgent if it is an error."""
+        told: list[tuple[int, str]] = []
+        self.patch(SyslogObserver, "openlog", lambda observer, *arguments: None)
+        self.patch(SyslogObserver, "syslog", lambda observer, urgency, line: told.append((urgency, line)))
+        log = self.logger(self.logs("text", syslog=True))
+        log.info("a\x1bb https://me:hunter2@x.test/")
+        try:
+            raise ValueError("https://me:hunter2@x.test/?hunter2")
+        except ValueError:
+            log.failure("it {what}", what="failed")
+        self.assertEqual([line for _, line in told[:2]], ["[-] a?b https://x.test/", "[-] it failed"])
+        self.assertLess(told[1][0], told[0][0])
+        self.assertTrue(told[-1][1].endswith("ValueError: https://x.test/?…"), told)
+        self.assertNotIn("hunter2", str(told))
 
     def test_logger_flag(self) -> None:
         """With C{--logger} twistd is not interfered with, and the level can be set all the same."""

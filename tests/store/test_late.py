@@ -55,6 +55,18 @@ class LateTests(SynchronousTestCase):
             self.assertEqual(isinstance(error, StoreAway), number in away, os.strerror(number))
             self.assertIn(os.strerror(number), error.message)
 
+    def test_may_not_be_made(self) -> None:
+        """A cache directory that may not be made is a mistake, whether its parent is a mount point or not: nobody
+        could tell, and somebody has forgotten to make it more often than to mount it."""
+
+        def refused(path: Path, **_: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        self.patch(Path, "mkdir", refused)
+        error = self.assertRaises(StoreError, self.start, self.directory / "cache")
+        self.assertNotIsInstance(error, StoreAway)
+        self.assertIn("Permission denied", error.message)
+
     def test_mistakes(self) -> None:
         """A file in its place, or above it, and another release's layout are mistakes."""
         file = self.directory / "file"

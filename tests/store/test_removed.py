@@ -5,6 +5,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+from typing import cast
+
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 
 from crcache.errors import StoreError
 from crcache.facts import Verdict
@@ -52,13 +55,20 @@ class RemovedTests(ProcessCase):
             self.assertEqual(list(self.root.glob("ingest/*")), [], gone)
 
     async def test_replaced_data(self) -> None:
-        """Data whose path is another file by now is not committed, nor is the other file."""
+        """Data whose path is another file by now is not committed, nor is the other file; the log says which it was."""
         fill = await self.filled()
         data, _ = self.paths()
         data.unlink()
         data.write_bytes(b"something else")
+        logged: list[LogEvent] = []
+        observer = cast(ILogObserver, logged.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         await fill.commit(len(DATA), [])
         self.assertIsNone(await self.store.find(DIGEST))
+        (event,) = logged
+        self.assertEqual((event["digest"], event["path"]), (str(DIGEST), str(data)))
+        self.assertIn(str(DIGEST), formatEvent(event))
         self.assertIs(fill.state, Verdict.VERIFIED)
         self.assertEqual(data.read_bytes(), b"something else")
         self.assertEqual((await self.ingest()).readable(0), 0)

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from crcache.grammar.digest import Digest
-from crcache.grammar.reference import DOCKER_IO
+from crcache.grammar.reference import DOCKER_IO, Registry
 from crcache.store import usage
 from crcache.store.fileingest import FileIngest
 from crcache.store.filesystem import Filesystem
@@ -39,7 +39,7 @@ class UsageTests(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """Before anything has been counted nothing is claimed, whatever is committed."""
-        self.usage.changed(Digest.of(b""), 5)
+        self.usage.changed(Digest.of(b""), 0, 5)
         self.assertEqual((self.usage.content, self.usage.room), (None, None))
 
     def test_counted(self) -> None:
@@ -110,12 +110,56 @@ class UsageTests(SynchronousTestCase):
 
         class Pausing(Event):
             def wait(pausing, timeout: float | None = None) -> bool:
-                self.usage.changed(self.put(later), 20)
+                self.usage.changed(self.put(later), 0, 20)
                 return False
 
         self.usage._stopped = Pausing()
         self.usage.start()
         self.assertEqual(self.usage.content, 30)
+
+    def test_put_again_meanwhile(self) -> None:
+        """Content that is put once more while files are counted is counted once, whether or not the count has come by
+        it, and with all of its size if it was damaged before."""
+        self.patch(usage, "BATCH", 1)
+        contents = {digest.hex: data for data in (b"a" * 20, b"b" * 20, b"c" * 20) for digest in [self.put(data)]}
+        directory = self.root / "blobs" / "sha256"
+        for damaged in (False, True):
+            for place in (2,) if damaged else (0, 1, 2):
+                again = contents[os.listdir(directory)[place]]
+                path = directory / Digest.of(again).hex
+                if damaged:
+                    path.chmod(0o640)
+                    path.write_bytes(again[:3])
+                steps: list[int] = []
+
+                class Pausing(Event):
+                    def wait(pausing, timeout: float | None = None) -> bool:
+                        steps.append(1)  # noqa: B023
+                        if len(steps) == 2:  # noqa: B023
+                            self.successResultOf(self.store.put(Digest.of(again), again))  # noqa: B023
+                        return False
+
+                self.usage._stopped = Pausing()
+                self.usage._next = 0
+                self.usage._measure()
+                self.assertEqual((self.usage.content, len(steps)), (60, 3))
+
+    def test_filled_twice(self) -> None:
+        """Content that two registries' fills bring is counted once."""
+        self.usage.start()
+        blob = b"b" * 1000
+        fills = []
+        for registry in (DOCKER_IO, Registry("ghcr.io")):
+            ingest = self.successResultOf(self.store.ingest(registry, Digest.of(blob)))
+            assert isinstance(ingest, FileIngest)
+            ingest.settle(len(blob))
+            fills.append(ingest)
+        for path in (self.root / "ingest").iterdir():
+            if path.suffix != ".marks":
+                path.write_bytes(blob)
+        for ingest in fills:
+            self.successResultOf(ingest.commit(len(blob), []))
+            self.assertEqual(self.usage.content, 1000)
 
     def test_paced(self) -> None:
         """It rests several times as long as it works."""
