@@ -23,6 +23,8 @@ class Query:
     @ivar authorization: C{None}: crcache's own way (the administrator's credentials, or anonymously, tokens
         negotiated). Otherwise this very `Authorization`, a client's, and nothing else.
     @ivar parameters: further query parameters, as (name, value).
+    @ivar turn: which of the registry's URLs is asked first, counted on from its first one: whoever was served badly
+        asks elsewhere next.
     """
 
     registry: Registry
@@ -35,6 +37,7 @@ class Query:
     span: tuple[int, int | None] | None = None
     authorization: Secret | None = None
     parameters: tuple[tuple[str, str], ...] = ()
+    turn: int = 0
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,12 @@ class IBody(Interface):
         It may stop short of the end of a long run: ask again from there.
         """
 
-    def watch(watcher: IWatcher) -> None:
-        """Call C{watcher.moved()} at every change from now on."""
+    def watch(watcher: IWatcher, span: tuple[int, int | None] | None = None) -> None:
+        """Call C{watcher.moved()} at every change from now on.
+
+        @param span: the bytes that it waits for, from the first to the end (exclusive; C{None} is that of the body):
+            what is far ahead of the front may be fetched out of turn, until L{unwatch}.
+        """
 
     def unwatch(watcher: IWatcher) -> None:
         """Undo L{watch}. Idempotent."""

@@ -114,7 +114,7 @@ class Fill:
             front = further
         return front
 
-    def watch(self, watcher: IWatcher) -> None:
+    def watch(self, watcher: IWatcher, span: tuple[int, int | None] | None = None) -> None:
         """As L{IBody.watch<crcache.interfaces.IBody>}."""
         self._watchers[id(watcher)] = watcher
 

@@ -39,7 +39,7 @@ class PushSend:
 
     def start(self) -> Deferred[int]:
         """Write the head, then the body; fires with the number of body bytes written once it is over."""
-        self._window.body.watch(self)
+        self._window.body.watch(self, self._window.span)
         self._request.notifyFinish().addErrback(lambda _: self._end())
         self._request.write(b"")
         self._request.registerProducer(self, True)

@@ -55,7 +55,7 @@ class FileSend:
 
     def start(self) -> Deferred[int]:
         """Write the head, then the body; fires with the number of body bytes sent once it is over."""
-        self._window.body.watch(self)
+        self._window.body.watch(self, self._window.span)
         self._request.write(b"")
         self._transport.unregisterProducer()
         self._registering = True

@@ -47,6 +47,11 @@ class Window:
         return self.offset - self._start
 
     @property
+    def span(self) -> tuple[int, int | None]:
+        """What is still to be sent, from the first byte to the end (exclusive); C{None} is that of the body."""
+        return self.offset, self._stop
+
+    @property
     def failed(self) -> bool:
         """Whether the body is known to be wrong, or will not be had whole."""
         return self.body.verdict is Verdict.FAILED

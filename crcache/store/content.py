@@ -44,7 +44,7 @@ class Content:
         """All of it is there."""
         return max(offset, self.size or 0)
 
-    def watch(self, watcher: IWatcher) -> None:
+    def watch(self, watcher: IWatcher, span: tuple[int, int | None] | None = None) -> None:
         """Nothing will change."""
 
     def unwatch(self, watcher: IWatcher) -> None:

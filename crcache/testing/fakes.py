@@ -71,7 +71,7 @@ class MemoryBody:
         """As L{IBody.readable}."""
         return max(offset, len(self.data))
 
-    def watch(self, watcher: IWatcher) -> None:
+    def watch(self, watcher: IWatcher, span: tuple[int, int | None] | None = None) -> None:
         """As L{IBody.watch}."""
         self.watchers.append(watcher)
 

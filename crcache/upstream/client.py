@@ -112,7 +112,8 @@ class Upstream:
         settings = self._registry_settings(query.registry)
         deadline = self._clock.seconds() + self._settings.first_byte_timeout
         problem: OriginError = OriginUnreachable(f"{query.registry} has no url; configure one")
-        for index, base in enumerate(settings.urls):
+        first = query.turn % max(len(settings.urls), 1)
+        for index, base in enumerate((*settings.urls[first:], *settings.urls[:first])):
             share = (deadline - self._clock.seconds()) / (len(settings.urls) - index)
             site = Site(settings, base.rstrip("/"), query.repository, query.request_id)
             try:

@@ -64,7 +64,7 @@ class GrowingBody:
         """As L{IBody.readable}."""
         return max(offset, self.there)
 
-    def watch(self, watcher: IWatcher) -> None:
+    def watch(self, watcher: IWatcher, span: tuple[int, int | None] | None = None) -> None:
         """As L{IBody.watch}."""
         self.watchers.add(watcher)
 
