@@ -70,6 +70,7 @@ class Engine:
             disk,
             time.time,
             syncing,
+            hashing=self._hashing,
             parents=config.make_parents,
             changed=self.usage.changed,
         )

@@ -5,15 +5,16 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from typing import cast
+from pathlib import Path
 
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import formatEvent
 
 from crcache.errors import StoreError
 from crcache.facts import Verdict
 from crcache.grammar.reference import DOCKER_IO
 from crcache.interfaces import IBody, IIngest
-from tests.store.case import ProcessCase
+from crcache.store import fileingest
+from tests.store.case import ProcessCase, logged_by
 from tests.store.stores import DATA, DIGEST, SEGMENT, content_of
 
 
@@ -60,10 +61,7 @@ class RemovedTests(ProcessCase):
         data, _ = self.paths()
         data.unlink()
         data.write_bytes(b"something else")
-        logged: list[LogEvent] = []
-        observer = cast(ILogObserver, logged.append)
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        logged = logged_by(self)
         await fill.commit(len(DATA), [])
         self.assertIsNone(await self.store.find(DIGEST))
         (event,) = logged
@@ -151,9 +149,13 @@ class RemovedTests(ProcessCase):
     async def test_failed_begin_frees(self) -> None:
         """A fill that could not begin keeps no lock, however long its error is kept."""
         (await self.filled()).close()
-        data, marks = self.paths()
-        data.unlink()
-        data.mkdir()
+        marks = self.paths()[1]
+        os.truncate(marks, 0)
+
+        def full(path: Path, mode: int) -> int:
+            raise OSError(28, "No space left on device", str(path))
+
+        self.patch(fileingest, "open_new", full)
         kept = await self.fails(self.store.ingest(DOCKER_IO, DIGEST), StoreError)
         self.assertTrue(marks.exists(), kept)
         with open(marks) as file:
