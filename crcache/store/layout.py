@@ -34,6 +34,8 @@ class Layout:
         self.blobs = root / "blobs"
         self.ingest = root / "ingest"
         self.registries = root / "registries"
+        self.scrub = root / "scrub.json"
+        self.scrub_lock = root / "scrub.lock"
 
     def algorithms(self) -> list[Path]:
         """The directories of content."""
