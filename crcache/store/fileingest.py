@@ -28,7 +28,6 @@ from crcache.workers import Workers
 
 log = Logger()
 
-#: Something else than a file in a file's place is not waited for.
 _SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _ATTEMPTS = 50
 #: How file systems say that they know no hard links.
@@ -141,15 +140,16 @@ class FileIngest(OpenIngest):
             self._remove()
             raise _Again
         self._marks.adopt()
+        if os.fstat(self._data).st_size < self._marks.reach():
+            # Somebody has cut it, and nobody knows what else they did.
+            self._remove()
+            raise _Again
         if self._marks.state is State.VERIFIED:
             # Whoever gave the verdict died before the content was in its place; its bytes are checked again.
             self._marks.state = State.ANSWERED
 
     def _follow(self) -> bool:
-        """The owner may be between making the two files, or between ending and unlinking: then look again.
-
-        @return: False if there is content instead, which its owner has not cleared up behind yet.
-        """
+        """Whether there is a fill to follow, and not its content already. Between two steps of the owner's: again."""
         try:
             self._data = os.open(self._place.data, os.O_RDONLY | _SAFELY)
         except FileNotFoundError:
@@ -214,13 +214,15 @@ class FileIngest(OpenIngest):
             self._marks.state = State.VERIFIED
         except (OSError, MarksDamaged) as error:
             return fail(StoreError(f"{self._place.marks}: {error}"))
-        return self._syncing.run(self._commit, members)
+        return self._syncing.run(self._commit, size, members)
 
-    def _commit(self, members: Sequence[tuple[Repository, Membership]]) -> None:
+    def _commit(self, size: int, members: Sequence[tuple[Repository, Membership]]) -> None:
         place = self._place
         try:
             os.fdatasync(self._data)
             if is_at(self._data, place.data):
+                if os.fstat(self._data).st_size != size:
+                    raise OSError(errno.EIO, "was cut while it was being filled", str(place.data))
                 # The same content may have come from elsewhere in the meantime.
                 before = size_of(place.target)
                 self._to_target()

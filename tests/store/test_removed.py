@@ -114,6 +114,28 @@ class RemovedTests(ProcessCase):
         fill = await self.ingest()
         self.assertEqual(fill.hole(0), (3 * SEGMENT, len(DATA)))
 
+    async def test_cut_while_nobody_looked(self) -> None:
+        """Data that is shorter than its marks say is begun anew; if only what they do not claim is missing, resumed."""
+        for kept, resumed in ((2 * SEGMENT + 5, True), (2 * SEGMENT + 4, False), (0, False)):
+            fill = await self.ingest()
+            fill.settle(len(DATA))
+            await fill.write(0, [DATA[:5]])
+            await fill.write(2 * SEGMENT, [DATA[2 * SEGMENT : 2 * SEGMENT + 5]])
+            fill.close()
+            os.truncate(self.paths()[0], kept)
+            fill = await self.ingest()
+            self.assertEqual((fill.owner, fill.readable(0)), (True, 5 if resumed else 0), kept)
+            await fill.discard()
+
+    async def test_cut_under_owner(self) -> None:
+        """Data that was cut is not committed."""
+        fill = await self.filled()
+        os.truncate(self.paths()[0], len(DATA) - 1)
+        error = await self.fails(fill.commit(len(DATA), []), StoreError)
+        self.assertIn("was cut", str(error))
+        self.assertIsNone(await self.store.find(DIGEST))
+        self.assertEqual(list(self.root.glob("ingest/*")), [])
+
     def _marks_size(self) -> int:
         return 128 + 8 * -(-len(DATA) // SEGMENT)
 
