@@ -7,13 +7,13 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from crcache.facts import Membership, Verdict
+from crcache.facts import Membership, TagEntry, Verdict
 from crcache.grammar.reference import DOCKER_IO
 from crcache.interfaces import IIngest
 from crcache.store import fileingest, files, ingest, marks, seal
 from tests.store.case import DirectoryCase
 from tests.store.other import now
-from tests.store.stores import ALPINE, DATA, DIGEST, SEGMENT, content_of
+from tests.store.stores import ALPINE, DATA, DIGEST, LATEST, SEGMENT, content_of
 
 #: What changes something on disk, or makes it lasting.
 CHANGES = (
@@ -105,6 +105,32 @@ class CrashTests(DirectoryCase):
     async def test_discard(self) -> None:
         """Up to the end of discarding: the next begins with nothing, or with what was marked."""
         self.assertGreater(await self._at_each("discard"), 20)
+
+    async def test_put(self) -> None:
+        """While small content is put: it is there whole, or not at all."""
+        changes, found = 0, None
+        while not self._lived(lambda: now(self.store.put(DIGEST, DATA)), changes):
+            found = await self.store.read(DIGEST, len(DATA))
+            self.assertIn(found, (None, DATA))
+            await self.store.put(DIGEST, DATA)
+            self.assertEqual(content_of(await self.body()), DATA)
+            await self.store.drop(DIGEST)
+            changes += 1
+        self.assertGreater(changes, 5)
+
+    async def test_tag(self) -> None:
+        """While a tag moves: it means what it meant, or what it means now."""
+        old, new = (TagEntry(DIGEST, "a/b", size, 1.5) for size in (1, 2))
+        changes = 0
+        while True:
+            await self.store.set_tag(DOCKER_IO, ALPINE, LATEST, old)
+            lived = self._lived(lambda: now(self.store.set_tag(DOCKER_IO, ALPINE, LATEST, new)), changes)
+            found = await self.store.tag(DOCKER_IO, ALPINE, LATEST)
+            self.assertIn(found, (new,) if lived else (old, new))
+            if lived:
+                break
+            changes += 1
+        self.assertGreater(changes, 2)
 
     async def test_order(self) -> None:
         """First the verdict; then sync, seal, rename, the directories' syncs, and the membership; the marks go last."""
