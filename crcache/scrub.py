@@ -96,6 +96,7 @@ class Scrub:
         self._total = total
         self._monotonic = monotonic
         self._stopped = Event()
+        self._stopped.set()
         self._timer: Any = None
         self._round: Round | None = None
         self._walk: Generator[Done, None, None] | None = None
@@ -112,7 +113,7 @@ class Scrub:
 
         The threads must run still. Idempotent; without L{start} nothing happens.
         """
-        if self._told and not self._stopped.is_set():
+        if not self._stopped.is_set():
             self._stopped.set()
             if self._timer is not None:
                 self._timer.cancel()

@@ -19,7 +19,7 @@ from crcache import events
 from crcache.errors import CrcacheError, StoreError
 from crcache.grammar.digest import Digest
 from crcache.store.contents import NO_FILE, READING, Contents
-from crcache.store.files import is_at, open_new, read_small, write_atomically
+from crcache.store.files import is_at, read_small, write_atomically
 from crcache.store.layout import ALGORITHMS
 
 log = Logger()
@@ -64,14 +64,13 @@ class Checker:
         @raise OSError: if there is no telling.
         """
         path = self._layout.scrub_lock
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         if self._lock >= 0:
             if is_at(self._lock, path):
                 return True
             self.release()
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError:
-            fd = open_new(path, 0o640)
+        # It makes no directories: the cache's may be a mount that has gone.
+        fd = os.open(path, flags, 0o640)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -93,8 +92,9 @@ class Checker:
         return read_small(self._layout.scrub, now)
 
     def save(self, record: Mapping[str, Any]) -> None:
-        """Note how far it has come. A disk that refuses is no reason not to go on."""
+        """Note how far it has come. A disk that refuses, or has gone, is no reason not to go on."""
         with contextlib.suppress(OSError):
+            os.stat(self._layout.root)
             write_atomically(self._layout.scrub, json.dumps(record).encode())
 
     def walk(self, after: str) -> Generator[Piece, None, None]:

@@ -31,6 +31,8 @@ def _always(_: os.stat_result) -> bool:
 class Content:
     """An open file of verified bytes. It owns the descriptor, and closes it when nobody holds this object any more."""
 
+    problem = None
+
     def __init__(
         self, fd: int, size: int, used: float, intact: Callable[[os.stat_result], bool] = _always, sealed: bool = True
     ) -> None:

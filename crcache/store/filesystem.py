@@ -148,16 +148,18 @@ class Filesystem:
 
     def find(self, digest: Digest) -> Deferred[IBody | None]:
         """As L{IStore.find}."""
-        return Deferred.fromCoroutine(self._find(digest))
+        return self._find(digest, _TRIES)
 
-    async def _find(self, digest: Digest) -> Content | None:
-        for _ in range(_TRIES):
-            content = await self._workers.run(self.contents.find, digest)
-            if content is None or content.sealed:
-                return content
-            del content
-            await self._check(digest)
-        raise StoreError(f"{self._layout.content(digest)}: changes faster than it can be checked")
+    # Without coroutines: older releases of Twisted keep what one returns, a descriptor here, until garbage collection.
+    def _find(self, digest: Digest, tries: int) -> Deferred[Any]:
+        return self._workers.run(self.contents.find, digest).addCallback(self._checked, digest, tries)
+
+    def _checked(self, content: Content | None, digest: Digest, tries: int) -> Content | Deferred[Any] | None:
+        if content is None or content.sealed:
+            return content
+        if not tries:
+            raise StoreError(f"{self._layout.content(digest)}: changes faster than it can be checked")
+        return self._check(digest).addCallback(lambda _: self._find(digest, tries - 1))
 
     def _check(self, digest: Digest) -> Deferred[None]:
         """Have content with a broken seal hashed, once however many wait for it."""
@@ -192,17 +194,18 @@ class Filesystem:
 
     def ingest(self, registry: Registry, digest: Digest) -> Deferred[IIngest | IBody]:
         """As L{IStore.ingest}."""
-        return Deferred.fromCoroutine(self._ingest(registry, digest))
+        return self._ingest(registry, digest, _TRIES)
 
-    async def _ingest(self, registry: Registry, digest: Digest) -> IIngest | IBody:
-        for _ in range(_TRIES):
-            fill = await self._workers.run(self._begin, registry, digest)
-            if fill is not None:
-                return fill
-            content = await self._find(digest)
-            if content is not None:
-                return content
-        raise StoreError(f"{self._layout.content(digest)}: is there, but cannot be opened as a file")
+    def _ingest(self, registry: Registry, digest: Digest, tries: int) -> Deferred[Any]:
+        def content(fill: FileIngest | None) -> FileIngest | Deferred[Any]:
+            return self._find(digest, _TRIES).addCallback(again) if fill is None else fill
+
+        def again(found: Content | None) -> Content | Deferred[Any]:
+            if found is None and not tries:
+                raise StoreError(f"{self._layout.content(digest)}: is there, but cannot be opened as a file")
+            return self._ingest(registry, digest, tries - 1) if found is None else found
+
+        return self._workers.run(self._begin, registry, digest).addCallback(content)
 
     def _begin(self, registry: Registry, digest: Digest) -> FileIngest | None:
         contents = self.contents

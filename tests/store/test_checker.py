@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from typing import Any
@@ -91,6 +92,7 @@ class WalkTests(CheckerCase):
     async def test_closed(self) -> None:
         """One that is given up in the middle of a file keeps nothing open."""
         await self.store.put(DIGEST, DATA)
+        gc.collect()
         before = descriptors()
         walk = self.checker.walk("")
         next(walk)
@@ -232,6 +234,7 @@ class LockTests(CheckerCase):
 
     def test_odd_lock(self) -> None:
         """Something odd in the lock's place is an error, not a wait, and nothing is left open."""
+        gc.collect()
         before = descriptors()
         for make in (os.mkdir, lambda path: os.symlink("nowhere", path)):
             path = self.root / "scrub.lock"
@@ -249,6 +252,14 @@ class LockTests(CheckerCase):
         for garbage in (b"", b"{", b"[]", b"\xff" * 99):
             (self.root / "scrub.json").write_bytes(garbage)
             self.assertIsNone(self.checker.load(self.now))
+
+    def test_gone(self) -> None:
+        """A cache directory that is gone, as with the mount that it was on, is an error, and is not made."""
+        self.assertTrue(self.checker.hold())
+        shutil.rmtree(self.root)
+        self.assertRaises(OSError, self.checker.hold)
+        self.checker.save({})
+        self.assertFalse(self.root.exists())
 
     def test_disk_full(self) -> None:
         """A disk that refuses to take the note is no error."""

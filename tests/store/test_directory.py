@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -188,6 +189,7 @@ class StartTests(DirectoryCase):
 
     def test_odd_version(self) -> None:
         """A VERSION that is no file is refused at once, and not kept open."""
+        gc.collect()
         before = descriptors()
         for make in (os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/zero", path)):
             path = self.root / "VERSION"

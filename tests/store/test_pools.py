@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,7 @@ class DescriptorTests(DirectoryCase):
         def fail(found: os.stat_result, digest: Digest) -> bool:
             raise OSError(5, "Input/output error")
 
+        gc.collect()
         before = descriptors()
         failing = self.patch(Seals, "holds", staticmethod(fail))
         error = await self.fails(self.store.find(DIGEST), StoreError)

@@ -127,6 +127,18 @@ class RemovedTests(ProcessCase):
             self.assertEqual((fill.owner, fill.readable(0)), (True, 5 if resumed else 0), kept)
             await fill.discard()
 
+    async def test_cut_between_writes(self) -> None:
+        """Data that is cut in the middle of a fill is not filled further: it would be, with zeros in it."""
+        for kept in (0, SEGMENT, 2 * SEGMENT - 1):
+            fill = await self.ingest()
+            fill.settle(len(DATA))
+            await fill.write(SEGMENT, [DATA[SEGMENT : 2 * SEGMENT]])
+            await fill.write(0, [DATA[:SEGMENT]])
+            os.truncate(self.paths()[0], kept)
+            error = await self.fails(fill.write(2 * SEGMENT, [DATA[2 * SEGMENT :]]), StoreError)
+            self.assertIn("was cut", str(error))
+            await fill.discard()
+
     async def test_cut_under_owner(self) -> None:
         """Data that was cut is not committed."""
         fill = await self.filled()
