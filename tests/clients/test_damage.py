@@ -15,6 +15,7 @@ from crcache.testing.content import noise
 from crcache.testing.daemon import Instance
 from crcache.testing.script import Fault
 from tests.clients.case import IMPATIENT, REPO, ClientCase, blob_path, eventually, manifest_path
+from tests.web.cases import pause
 
 MIB = 1 << 20
 DATA = noise(3 * MIB + 77)
@@ -247,6 +248,47 @@ class ContentTests(DamageCase):
         """The summary of a round."""
         found = [formatEvent(event) for event in self.events if event.get("event") is events.CONTENT_CHECKED]
         return found[0] if found else ""
+
+
+class FillTests(DamageCase):
+    """Fills, while they go on."""
+
+    async def test_damaged(self) -> None:
+        """However data or marks are damaged in mid-fill: nobody gets a wrong body whole, and the next gets the right
+        one and has it kept."""
+        self.cache = self.instance(upstream=IMPATIENT)
+        for suffix in ("", ".marks"):
+            for number, damage in enumerate((*DAMAGES, Path.unlink)):
+                if damage in (zero, overwrite) and not suffix:
+                    # The bytes are right until somebody reads them back: only the background check does.
+                    continue
+                await self._damaged(damage, suffix, noise(3 * MIB + 77, number + len(suffix) * 100))
+
+    async def _damaged(self, damage: Callable[[Path], None], suffix: str, data: bytes) -> None:
+        digest = self.origin.content.add_blob(REPO, data)
+        target = blob_path(digest)
+        rule = self.origin.fault(Fault(stall=2 * MIB), "blob")
+        root = self.cache.config.cache_directory
+        first = await self.begin(target)
+        await first.until(2 * MIB)
+        (path,) = [path for path in root.glob("ingest/*" + suffix) if path.suffix == suffix]
+        damage(path)
+        second = await self.begin(target)
+        rule.release()
+        for answer in (first, second):
+            await answer.end()
+            self.assertFalse(answer.complete and answer.body != data, (damage.__name__, suffix))
+        kept = root / "blobs" / "sha256" / digest[7:]
+        for _ in range(100):
+            # The first may be served by the very fill whose files have gone, which is not kept.
+            answer = await self.ask(target)
+            self.assertEqual((answer.status, answer.body == data, answer.complete), (200, True, True), damage.__name__)
+            if answer.one("Cache-Status") == "crcache; hit":
+                break
+            await pause(0.02)
+        self.assertEqual(kept.read_bytes(), data)
+        for left in root.glob("ingest/*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 class PowerCutTests(ClientCase):
