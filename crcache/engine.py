@@ -19,7 +19,9 @@ from crcache.opening import Closed
 from crcache.origin import Origin
 from crcache.policy.retry import pause
 from crcache.provenance import Provenance
+from crcache.scrub import Scrub
 from crcache.settings import Config
+from crcache.store.checker import Checker
 from crcache.store.filesystem import Filesystem
 from crcache.store.usage import Usage
 from crcache.upstream.client import Upstream
@@ -32,6 +34,7 @@ SYNCING_THREADS = 4
 READING_THREADS = 8
 HASHING_THREADS = 4
 NAME_THREADS = 8
+CHECKING_THREADS = 1
 CONFIG_THREADS = 1
 
 
@@ -43,6 +46,7 @@ class Engine:
     @ivar reading_config: the thread that reads configuration; a thread of its own, as its disk may be another one.
     @ivar workers: all the threads.
     @ivar usage: how much content there is; it begins to look with L{open}, and has to be stopped.
+    @ivar scrub: checks content again; likewise.
     """
 
     def __init__(self, config: Config, reactor: Any, environ: Mapping[str, str], waiting: Callable[[], str]) -> None:
@@ -59,7 +63,8 @@ class Engine:
         self._hashing = Workers(reactor, HASHING_THREADS, "crcache-hashing")
         self.names = Workers(reactor, NAME_THREADS, "crcache-names")
         self.reading_config = Workers(reactor, CONFIG_THREADS, "crcache-config")
-        self.workers = [disk, syncing, reading, self._hashing, self.names, self.reading_config]
+        checking = Workers(reactor, CHECKING_THREADS, "crcache-checking")
+        self.workers = [disk, syncing, reading, self._hashing, self.names, checking, self.reading_config]
 
         self.config = Switched(config)
         self.meter = Meter(_named(config))
@@ -70,9 +75,11 @@ class Engine:
             disk,
             time.time,
             syncing,
+            hashing=self._hashing,
             parents=config.make_parents,
             changed=self.usage.changed,
         )
+        self.scrub = Scrub(Checker(self.store.contents), checking, reactor, time.time, lambda: self.usage.content)
         self.upstream = SwitchedUpstream(self._upstream(config))
         self.fills = Fills(Tools(reactor, self.store, self.upstream, self._hashing, self.meter, self._retry))
         self._cache = SwitchedCache(Closed(waiting))
@@ -84,6 +91,7 @@ class Engine:
         """The store is open: serve."""
         self._opened = True
         self.usage.start()
+        self.scrub.start()
         self._cache.use(self._story(self.config.now))
 
     def use(self, config: Config) -> None:

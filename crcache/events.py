@@ -68,6 +68,7 @@ CACHE_THERE = Event("cache-there", "e27493bb99214238a45d40767f24eb3c")
 CACHE_FAILED = Event("cache-failed", "2f0127682ea543cb89cb0860886ba351")
 NOT_KEPT = Event("not-kept", "4755771d59d44999af0a647a378ff8f2")
 CONTENT_DAMAGED = Event("content-damaged", "036ce26692a94e88b0cf86c3de29152d")
+CONTENT_CHECKED = Event("content-checked", "fe8330f1a0bd4d299f4f2e8839586e13")
 
 # The daemon --------------------------------------------------------------------------------
 

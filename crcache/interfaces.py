@@ -191,7 +191,10 @@ class IStore(Interface):
         """Let go of everything. Idempotent."""
 
     def find(digest: Digest) -> Deferred[IBody | None]:
-        """Committed content, or C{None}. Its last use is noted (at most hourly)."""
+        """Committed content, or C{None}. Its last use is noted (at most hourly).
+
+        What somebody else may have written to is hashed first: what proves wrong is dropped, and is C{None}.
+        """
 
     def read(digest: Digest, limit: int) -> Deferred[bytes | None]:
         """Small committed content, whole and verified against its digest; damaged or larger than C{limit}: C{None}."""

@@ -206,6 +206,7 @@ def _on_start(reactor: Any, engine: Engine) -> Callable[[], None]:
 
     def undo() -> None:
         engine.usage.stop()
+        engine.scrub.stop()
         names.retire()
 
     return undo

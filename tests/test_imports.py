@@ -53,6 +53,7 @@ MAY_IMPORT = {
     "web": "events asks errors grammar interfaces outcomes secret",
     "insight": "events errors grammar interfaces",
     "ending": "events workers",
+    "scrub": "events policy workers",
     "opening": "events asks errors interfaces outcomes",
     "reload": "events errors workers",
     "daemon": "events ending errors flow host interfaces opening workers",

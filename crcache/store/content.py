@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from zope.interface import implementer
 
@@ -22,19 +23,39 @@ def duplicate(fd: int) -> int:
         raise StoreError(f"no descriptor to be had: {error.strerror}") from error
 
 
+def _always(_: os.stat_result) -> bool:
+    return True
+
+
 @implementer(IBody)
 class Content:
     """An open file of verified bytes. It owns the descriptor, and closes it when nobody holds this object any more."""
 
-    verdict = Verdict.VERIFIED
+    problem = None
 
-    def __init__(self, fd: int, size: int, used: float) -> None:
+    def __init__(
+        self, fd: int, size: int, used: float, intact: Callable[[os.stat_result], bool] = _always, sealed: bool = True
+    ) -> None:
         """
         @param used: when it was last used before now, in seconds since the epoch.
+        @param intact: whether a file that looks like this has not been written to since it was verified.
+        @param sealed: whether it looked so when it was opened.
         """
         self._fd = fd
+        self._intact = intact
         self.size: int | None = size
         self.used = used
+        self.sealed = sealed
+
+    @property
+    def verdict(self) -> Verdict:
+        """As L{IBody.verdict<crcache.interfaces.IBody>}: failed, once somebody has written over it.
+
+        A file that was cut short is told by its reader, who knows whether it needs what is missing.
+        """
+        found = os.fstat(self._fd)
+        cut = self.size is not None and found.st_size < self.size
+        return Verdict.VERIFIED if cut or self._intact(found) else Verdict.FAILED
 
     def open(self) -> int:
         """As L{IBody.open}."""

@@ -6,10 +6,10 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
@@ -18,33 +18,32 @@ from zope.interface import implementer
 from crcache import events
 from crcache.errors import StoreError
 from crcache.facts import Membership, Verdict
-from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Repository
 from crcache.interfaces import IIngest
-from crcache.store.files import is_at, is_file, link_over, open_new, size_of, sync_directory
+from crcache.store.files import is_at, is_file, link_over, make_way, open_new, remove, size_of, sync_directory
 from crcache.store.ingest import OpenIngest
+from crcache.store.layout import Place
 from crcache.store.marks import Marks, MarksDamaged, State
 from crcache.workers import Workers
 
 log = Logger()
 
-#: Something else than a file in a file's place is not waited for.
 _SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _ATTEMPTS = 50
 #: How file systems say that they know no hard links.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)
-#: Notes memberships, in a worker thread, when the content is in its place; told how many bytes were there before.
-Enrol = Callable[[int, Sequence[tuple[Repository, Membership]]], None]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a fill's two files are, and where its data belongs once it is verified."""
+class Finish:
+    """What is the store's part of a commit. Called in a worker thread.
 
-    digest: Digest
-    data: Path
-    marks: Path
-    target: Path
+    @ivar seal: given the open data, once its bytes are safe and before they are content.
+    @ivar enrol: notes memberships when the content is in its place; told how many bytes were there before.
+    """
+
+    seal: Callable[[int], None]
+    enrol: Callable[[int, Sequence[tuple[Repository, Membership]]], None]
 
 
 class _Again(Exception):
@@ -59,29 +58,29 @@ class FileIngest(OpenIngest):
     somebody may still be reading.
     """
 
-    def __init__(self, workers: Workers, syncing: Workers, place: Place, boot: bytes, enrol: Enrol) -> None:
+    def __init__(self, workers: Workers, syncing: Workers, place: Place, boot: bytes, finish: Finish) -> None:
         super().__init__(workers, syncing)
         self._place = place
         self._boot = boot
-        self._enrol = enrol
+        self._finish = finish
         self._lock = -1
         self._data = -1
         self.owner = False
 
     @classmethod
-    def begin(cls, workers: Workers, syncing: Workers, place: Place, boot: bytes, enrol: Enrol) -> FileIngest | None:
+    def begin(cls, workers: Workers, syncing: Workers, place: Place, boot: bytes, finish: Finish) -> FileIngest | None:
         """Own the fill, or follow whoever owns it; C{None} if the content is there by now. Blocking.
 
         @raise StoreError: if the directory fails us.
         """
         for attempt in range(_ATTEMPTS):
             time.sleep(0.001 * attempt)
-            made = cls(workers, syncing, place, boot, enrol)
+            made = cls(workers, syncing, place, boot, finish)
             attached = False
             try:
                 attached = made._attach()
                 return made if attached else None
-            except (_Again, MarksDamaged):
+            except (_Again, MarksDamaged, FileExistsError):
                 continue
             except OSError as error:
                 raise StoreError(f"{error.filename or place.data.parent}: {error.strerror}") from error
@@ -110,10 +109,13 @@ class FileIngest(OpenIngest):
         try:
             self._lock = os.open(self._place.marks, os.O_RDWR | _SAFELY)
         except FileNotFoundError:
-            try:
-                self._lock = open_new(self._place.marks, 0o600)
-            except FileExistsError:
-                raise _Again from None
+            self._lock = open_new(self._place.marks, 0o600)
+        except OSError as error:
+            if error.errno not in (errno.EISDIR, errno.ELOOP):
+                raise
+        if self._lock < 0 or not stat.S_ISREG(os.fstat(self._lock).st_mode):
+            make_way(self._place.marks)
+            raise _Again
         self._marks = Marks(self._lock, self._boot)
 
     def _try_lock(self) -> bool:
@@ -125,8 +127,7 @@ class FileIngest(OpenIngest):
 
     def _own(self) -> None:
         if os.fstat(self._lock).st_size == 0:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._place.data)
+            remove(self._place.data)
             self._data = open_new(self._place.data, 0o600)
             self._marks.create(os.fstat(self._data).st_ino)
             return
@@ -139,15 +140,16 @@ class FileIngest(OpenIngest):
             self._remove()
             raise _Again
         self._marks.adopt()
+        if os.fstat(self._data).st_size < self._marks.reach():
+            # Somebody has cut it, and nobody knows what else they did.
+            self._remove()
+            raise _Again
         if self._marks.state is State.VERIFIED:
             # Whoever gave the verdict died before the content was in its place; its bytes are checked again.
             self._marks.state = State.ANSWERED
 
     def _follow(self) -> bool:
-        """The owner may be between making the two files, or between ending and unlinking: then look again.
-
-        @return: False if there is content instead, which its owner has not cleared up behind yet.
-        """
+        """Whether there is a fill to follow, and not its content already. Between two steps of the owner's: again."""
         try:
             self._data = os.open(self._place.data, os.O_RDONLY | _SAFELY)
         except FileNotFoundError:
@@ -168,9 +170,8 @@ class FileIngest(OpenIngest):
         self._unlink()
 
     def _unlink(self) -> None:
-        for path in (self._place.data, self._place.marks):
-            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-                os.unlink(path)
+        remove(self._place.data)
+        remove(self._place.marks)
 
     def claim(self) -> Deferred[bool]:
         """As L{IIngest.claim}."""
@@ -213,19 +214,21 @@ class FileIngest(OpenIngest):
             self._marks.state = State.VERIFIED
         except (OSError, MarksDamaged) as error:
             return fail(StoreError(f"{self._place.marks}: {error}"))
-        return self._syncing.run(self._commit, members)
+        return self._syncing.run(self._commit, size, members)
 
-    def _commit(self, members: Sequence[tuple[Repository, Membership]]) -> None:
+    def _commit(self, size: int, members: Sequence[tuple[Repository, Membership]]) -> None:
         place = self._place
         try:
             os.fdatasync(self._data)
             if is_at(self._data, place.data):
+                if os.fstat(self._data).st_size != size:
+                    raise OSError(errno.EIO, "was cut while it was being filled", str(place.data))
                 # The same content may have come from elsewhere in the meantime.
                 before = size_of(place.target)
                 self._to_target()
                 sync_directory(place.target.parent)
                 sync_directory(place.data.parent)
-                self._enrol(before, members)
+                self._finish.enrol(before, members)
             else:
                 told = "{path} was removed while it was being filled; {digest} is not kept"
                 log.warn(told, event=events.NOT_KEPT, path=str(place.data), digest=str(place.digest))
@@ -244,6 +247,7 @@ class FileIngest(OpenIngest):
         """By the open file, not by its path: that may be another's data any moment, if our marks were removed."""
         place = self._place
         os.fchmod(self._data, 0o440)
+        self._finish.seal(self._data)
         place.target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         try:
             link_over(self._data, place.target)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +94,69 @@ def link_over(fd: int, path: Path) -> None:
     finally:
         os.close(directory)
     try:
-        os.rename(draft, path)
+        _into_place(draft, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(draft)
         raise
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o640, durable: bool = False) -> None:
+def _into_place(draft: Path, path: Path) -> None:
+    try:
+        os.rename(draft, path)
+    except IsADirectoryError:
+        make_way(path)
+        os.rename(draft, path)
+
+
+def make_way(path: Path) -> Path | None:
+    """Take away what is in a file's place and is none. What a directory holds is somebody's, and kept beside it.
+
+    @return: where it is kept.
+    @raise OSError: as unlink(2), rmdir(2), rename(2), if it stays.
+    """
+    try:
+        kind = os.lstat(path).st_mode
+        if stat.S_ISDIR(kind):
+            os.rmdir(path)
+        elif not stat.S_ISREG(kind):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        aside = beside(path)
+        os.rename(path, aside)
+        return aside
+    return None
+
+
+def remove(path: Path) -> None:
+    """Remove what is in a file's place, whatever it is. Idempotent.
+
+    @raise OSError: as unlink(2), if it stays.
+    """
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except IsADirectoryError:
+        make_way(path)
+
+
+def write_atomically(
+    path: Path,
+    data: bytes,
+    *,
+    mode: int = 0o640,
+    durable: bool = False,
+    ready: Callable[[int], None] = lambda fd: None,
+) -> None:
     """Put a small file in its place, whole or not at all.
 
     @param durable: flush file and directory to the disk.
+    @param ready: called with the open file when all is written, before it is in its place.
     @raise OSError: as open(2), write(2), rename(2); nothing is left behind then.
     """
     draft = beside(path)
@@ -115,9 +168,10 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o640, durable: boo
                 view = view[os.write(fd, view) :]
             if durable:
                 os.fdatasync(fd)
+            ready(fd)
         finally:
             os.close(fd)
-        os.rename(draft, path)
+        _into_place(draft, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(draft)
@@ -151,15 +205,11 @@ def read_small(path: Path, now: float) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def touch(fd: int, now: float) -> float:
+def touch(fd: int, now: float) -> None:
     """Note in an open file's mtime that it is used, if that was last noted over an hour ago.
 
     Recency is only a help for eviction: a file system that refuses is no reason to refuse a pull.
-
-    @return: the mtime before.
     """
-    before = os.fstat(fd).st_mtime
-    if abs(now - before) > HOURLY:
+    if abs(now - os.fstat(fd).st_mtime) > HOURLY:
         with contextlib.suppress(OSError):
             os.utime(fd, (now, now))
-    return before

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -18,8 +18,9 @@ from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.interfaces import IBody, IIngest, IStore
 from crcache.store.content import Content
-from crcache.store.fileingest import FileIngest, Place
-from crcache.store.files import probe, read_small, size_of, touch, write_atomically
+from crcache.store.contents import Contents, unlink
+from crcache.store.fileingest import FileIngest, Finish
+from crcache.store.files import probe, read_small, write_atomically
 from crcache.store.layout import VERSION, Layout
 from crcache.store.marks import boot_id
 from crcache.store.records import membership_from, membership_record, merged, tag_from, tag_record
@@ -30,12 +31,17 @@ _MISTAKES = frozenset(
     {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
 )
 
+#: Times that something which others change meanwhile is tried.
+_TRIES = 3
+
 
 @implementer(IStore)
 class Filesystem:
     """Everything below one directory, which other processes and an administrator's own tools may change at any time.
 
-    Each operation is one job for a worker thread; nothing is remembered in memory.
+    Each operation is a job or two for worker threads; what it finds out is on disk, not in memory.
+
+    @ivar contents: the committed content.
     """
 
     def __init__(
@@ -45,18 +51,22 @@ class Filesystem:
         clock: Callable[[], float],
         syncing: Workers | None = None,
         *,
+        hashing: Workers | None = None,
         parents: bool = False,
         changed: Callable[[Digest, int, int], None] = lambda digest, before, after: None,
     ) -> None:
         """
         @param clock: the time of day, in seconds since the epoch.
         @param syncing: do what waits for the disk, so that nothing else waits for it; by default C{workers} do.
+        @param hashing: hash content that somebody may have written to; by default C{workers} do.
         @param parents: make the directories above it as well, instead of waiting for what is mounted there.
         @param changed: told, in any thread, how many bytes of a digest's content there were before, and are now.
         """
         self._layout = Layout(root)
         self._parents = parents
-        self._changed = changed
+        self.contents = Contents(self._layout, clock, changed)
+        self._checking: dict[Digest, list[Deferred[None]]] = {}
+        self._hashing = workers if hashing is None else hashing
         self._workers = workers
         self._syncing = workers if syncing is None else syncing
         self._clock = clock
@@ -138,97 +148,76 @@ class Filesystem:
 
     def find(self, digest: Digest) -> Deferred[IBody | None]:
         """As L{IStore.find}."""
-        return self._workers.run(self._find, digest)
+        return self._find(digest, _TRIES)
 
-    def _find(self, digest: Digest) -> IBody | None:
-        path = self._layout.content(digest)
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                return None
-            raise StoreError(f"{path}: {error.strerror}") from error
-        content = None
-        try:
-            found = os.fstat(fd)
-            if stat.S_ISREG(found.st_mode):
-                content = Content(fd, found.st_size, touch(fd, self._clock()))
-        except OSError as error:
-            raise StoreError(f"{path}: {error.strerror}") from error
-        finally:
-            if content is None:
-                os.close(fd)
-        return content
+    # Without coroutines: older releases of Twisted keep what one returns, a descriptor here, until garbage collection.
+    def _find(self, digest: Digest, tries: int) -> Deferred[Any]:
+        return self._workers.run(self.contents.find, digest).addCallback(self._checked, digest, tries)
+
+    def _checked(self, content: Content | None, digest: Digest, tries: int) -> Content | Deferred[Any] | None:
+        if content is None or content.sealed:
+            return content
+        if not tries:
+            raise StoreError(f"{self._layout.content(digest)}: changes faster than it can be checked")
+        return self._check(digest).addCallback(lambda _: self._find(digest, tries - 1))
+
+    def _check(self, digest: Digest) -> Deferred[None]:
+        """Have content with a broken seal hashed, once however many wait for it."""
+        waiting: Deferred[None] = Deferred()
+        waiters = self._checking.get(digest)
+        if waiters is not None:
+            waiters.append(waiting)
+            return waiting
+        waiters = self._checking[digest] = [waiting]
+
+        def ended(result: Any) -> None:
+            del self._checking[digest]
+            for each in waiters:
+                each.callback(result)
+
+        self._hashing.run(self.contents.check, digest).addBoth(ended)
+        return waiting
 
     def read(self, digest: Digest, limit: int) -> Deferred[bytes | None]:
         """As L{IStore.read}."""
-        return self._workers.run(self._read, digest, limit)
-
-    def _read(self, digest: Digest, limit: int) -> bytes | None:
-        content = self._find(digest)
-        if content is None or content.size is None or content.size > limit:
-            return None
-        fd = content.open()
-        try:
-            with os.fdopen(fd, "rb", buffering=0) as source:
-                data = source.read(limit + 1) or b""
-        except OSError as error:
-            raise StoreError(f"{self._layout.content(digest)}: {error.strerror}") from error
-        hasher = digest.hasher()
-        hasher.update(data)
-        if hasher.hexdigest() != digest.hex:
-            self._drop(digest)
-            return None
-        return data
+        return self._workers.run(self.contents.read, digest, limit)
 
     def put(self, digest: Digest, data: bytes) -> Deferred[None]:
         """As L{IStore.put}."""
-        return self._syncing.run(self._put, digest, data)
-
-    def _put(self, digest: Digest, data: bytes) -> None:
-        path = self._layout.content(digest)
-        before = size_of(path)
-        try:
-            write_atomically(path, data, mode=0o440, durable=True)
-        except OSError as error:
-            raise StoreError(f"{path}: {error.strerror}") from error
-        self._changed(digest, before, len(data))
+        return self._syncing.run(self.contents.put, digest, data)
 
     def drop(self, digest: Digest) -> Deferred[None]:
         """As L{IStore.drop}."""
-        return self._workers.run(self._drop, digest)
-
-    def _drop(self, digest: Digest) -> None:
-        path = self._layout.content(digest)
-        before = size_of(path)
-        self._unlink(path)
-        self._changed(digest, before, 0)
+        return self._workers.run(self.contents.drop, digest)
 
     # Fills
 
     def ingest(self, registry: Registry, digest: Digest) -> Deferred[IIngest | IBody]:
         """As L{IStore.ingest}."""
-        return self._workers.run(self._ingest, registry, digest)
+        return self._ingest(registry, digest, _TRIES)
 
-    def _ingest(self, registry: Registry, digest: Digest) -> IIngest | IBody:
-        layout = self._layout
-        place = Place(digest, layout.data(registry, digest), layout.marks(registry, digest), layout.content(digest))
+    def _ingest(self, registry: Registry, digest: Digest, tries: int) -> Deferred[Any]:
+        def content(fill: FileIngest | None) -> FileIngest | Deferred[Any]:
+            return self._find(digest, _TRIES).addCallback(again) if fill is None else fill
+
+        def again(found: Content | None) -> Content | Deferred[Any]:
+            if found is None and not tries:
+                raise StoreError(f"{self._layout.content(digest)}: is there, but cannot be opened as a file")
+            return self._ingest(registry, digest, tries - 1) if found is None else found
+
+        return self._workers.run(self._begin, registry, digest).addCallback(content)
+
+    def _begin(self, registry: Registry, digest: Digest) -> FileIngest | None:
+        contents = self.contents
 
         def enrol(before: int, members: Sequence[tuple[Repository, Membership]]) -> None:
-            self._changed(digest, before, size_of(place.target))
+            contents.committed(digest, before)
             for repository, membership in members:
                 self._enrol(registry, repository, [membership])
 
-        for _ in range(3):
-            found = FileIngest.begin(self._workers, self._syncing, place, self._boot, enrol)
-            if found is not None:
-                return found
-            content = self._find(digest)
-            if content is not None:
-                return content
-        raise StoreError(f"{place.target}: is there, but cannot be opened as a file")
+        finish = Finish(lambda fd: contents.seals.set(fd, digest), enrol)
+        place = self._layout.fill(registry, digest)
+        return FileIngest.begin(self._workers, self._syncing, place, self._boot, finish)
 
     # What repositories hold
 
@@ -266,18 +255,10 @@ class Filesystem:
 
     def forget_tag(self, registry: Registry, repository: Repository, tag: Tag) -> Deferred[None]:
         """As L{IStore.forget_tag}."""
-        return self._workers.run(self._unlink, self._layout.tag(registry, repository, tag))
+        return self._workers.run(unlink, self._layout.tag(registry, repository, tag))
 
     def _record(self, path: Path, record: dict[str, object]) -> None:
         try:
             write_atomically(path, json.dumps(record).encode())
-        except OSError as error:
-            raise StoreError(f"{path}: {error.strerror}") from error
-
-    def _unlink(self, path: Path) -> None:
-        try:
-            os.unlink(path)
-        except (FileNotFoundError, NotADirectoryError):
-            pass
         except OSError as error:
             raise StoreError(f"{path}: {error.strerror}") from error

@@ -55,6 +55,7 @@ class OpenIngest:
         """
         self._workers = workers
         self._syncing = workers if syncing is None else syncing
+        self._written_to = 0
 
     @property
     def size(self) -> int | None:
@@ -115,7 +116,12 @@ class OpenIngest:
 
     def _write(self, offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None) -> None:
         try:
-            self._marks.add(offset, write_all(self._data, offset, buffers))
+            # Cut by somebody, it would grow again, with zeros that nobody has hashed. Nobody uses the file's position.
+            if os.lseek(self._data, 0, os.SEEK_END) < self._written_to:
+                raise StoreError("writing to the cache failed: the file was cut while it was being filled")
+            count = write_all(self._data, offset, buffers)
+            self._written_to = max(self._written_to, offset + count)
+            self._marks.add(offset, count)
         except (OSError, MarksDamaged) as error:
             raise StoreError(f"writing to the cache failed: {error}") from error
         if also is not None:

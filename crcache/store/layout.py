@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from crcache.grammar.digest import Digest
@@ -14,6 +15,16 @@ VERSION = "1"
 ALGORITHMS = ("sha256", "sha512")
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a fill's two files are, and where its data belongs once it is verified."""
+
+    digest: Digest
+    data: Path
+    marks: Path
+    target: Path
+
+
 class Layout:
     """The paths below one cache directory."""
 
@@ -23,6 +34,8 @@ class Layout:
         self.blobs = root / "blobs"
         self.ingest = root / "ingest"
         self.registries = root / "registries"
+        self.scrub = root / "scrub.json"
+        self.scrub_lock = root / "scrub.lock"
 
     def algorithms(self) -> list[Path]:
         """The directories of content."""
@@ -32,15 +45,11 @@ class Layout:
         """Committed content."""
         return self.blobs / digest.algorithm / digest.hex
 
-    def data(self, registry: Registry, digest: Digest) -> Path:
-        """The data of a fill. A registry's name is hashed: it may hold characters that tools dislike, and be long."""
+    def fill(self, registry: Registry, digest: Digest) -> Place:
+        """A fill. A registry's name is hashed: it may hold characters that tools dislike, and be long."""
         hashed = hashlib.sha256(str(registry).encode()).hexdigest()[:16]
-        return self.ingest / f"{hashed}-{digest.algorithm}-{digest.hex}"
-
-    def marks(self, registry: Registry, digest: Digest) -> Path:
-        """The marks of a fill."""
-        data = self.data(registry, digest)
-        return data.with_name(data.name + ".marks")
+        name = f"{hashed}-{digest.algorithm}-{digest.hex}"
+        return Place(digest, self.ingest / name, self.ingest / f"{name}.marks", self.content(digest))
 
     def tag(self, registry: Registry, repository: Repository, tag: Tag) -> Path:
         """What a tag means."""

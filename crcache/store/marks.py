@@ -31,6 +31,8 @@ _MASK = 0xFFFFFFFF
 _INODES = (1 << 63) - 1
 _WINDOW = 64
 _TRIES = 100
+#: No body is longer: marks that say so are damaged, and would have as much written as they say.
+_LONGEST = 1 << 44
 
 
 class State(IntEnum):
@@ -92,12 +94,14 @@ class Marks:
             return
         if self.state is State.VERIFIED:
             self.state = State.ANSWERED
-        front = self.front
+        front = self.front if self.front <= _LONGEST else 0
         first, within = divmod(front, SEGMENT)
         length = os.fstat(self._fd).st_size
         kept = HEADER + first * _PAIR.size
         if length > kept:
             os.ftruncate(self._fd, kept)
+        # Not what the counts say: they may have reached the disk in part.
+        self._write(_PAIR.pack(SEGMENT, SEGMENT ^ _MASK) * first, HEADER)
         if within:
             self._put_pair(kept, within)
         self._write(self._boot, 8)
@@ -163,6 +167,17 @@ class Marks:
                     return start, index * SEGMENT
                 index += 1
         return start, size
+
+    def reach(self) -> int:
+        """The end of the last bytes that are there, whatever is missing before them."""
+        index = (os.fstat(self._fd).st_size - HEADER) // _PAIR.size
+        while index > 0:
+            first = max(index - _WINDOW, 0)
+            for count in reversed(self._counts(first, index - first)):
+                index -= 1
+                if count:
+                    return index * SEGMENT + count
+        return 0
 
     def add(self, offset: int, length: int) -> None:
         """Mark C{length} bytes from C{offset} as there. The bytes before them in their segment must be there already.

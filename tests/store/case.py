@@ -10,12 +10,23 @@ from typing import cast
 
 from twisted.internet import reactor
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.trial.unittest import TestCase
 
 from crcache.grammar.digest import Digest
 from crcache.store.filesystem import Filesystem
 from crcache.workers import Inline, Workers
 from tests.store.other import Other
 from tests.store.stores import DATA, StoreCase
+
+
+def logged_by(case: TestCase) -> list[LogEvent]:
+    """What is logged from now on, for as long as the test lasts."""
+    logged: list[LogEvent] = []
+    observer = cast(ILogObserver, logged.append)
+    globalLogPublisher.addObserver(observer)
+    case.addCleanup(globalLogPublisher.removeObserver, observer)
+    return logged
 
 
 class DirectoryCase(StoreCase):

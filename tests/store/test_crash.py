@@ -7,18 +7,18 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from crcache.facts import Membership, Verdict
+from crcache.facts import Membership, TagEntry, Verdict
 from crcache.grammar.reference import DOCKER_IO
 from crcache.interfaces import IIngest
-from crcache.store import fileingest, files, ingest, marks
+from crcache.store import fileingest, files, ingest, marks, seal
 from tests.store.case import DirectoryCase
 from tests.store.other import now
-from tests.store.stores import ALPINE, DATA, DIGEST, SEGMENT, content_of
+from tests.store.stores import ALPINE, DATA, DIGEST, LATEST, SEGMENT, content_of
 
 #: What changes something on disk, or makes it lasting.
 CHANGES = (
     "open", "pwrite", "pwritev", "write", "link", "rename", "unlink",
-    "fchmod", "ftruncate", "fdatasync", "fsync",
+    "fchmod", "ftruncate", "fdatasync", "fsync", "utime",
 )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ class CrashTests(DirectoryCase):
             return os.waitpid(child, 0)[1] == 0
         try:
             dying = Dying(changes)
-            for module in (fileingest, files, ingest, marks):
+            for module in (fileingest, files, ingest, marks, seal):
                 vars(module)["os"] = dying
             work()
             os._exit(0)
@@ -106,8 +106,34 @@ class CrashTests(DirectoryCase):
         """Up to the end of discarding: the next begins with nothing, or with what was marked."""
         self.assertGreater(await self._at_each("discard"), 20)
 
+    async def test_put(self) -> None:
+        """While small content is put: it is there whole, or not at all."""
+        changes, found = 0, None
+        while not self._lived(lambda: now(self.store.put(DIGEST, DATA)), changes):
+            found = await self.store.read(DIGEST, len(DATA))
+            self.assertIn(found, (None, DATA))
+            await self.store.put(DIGEST, DATA)
+            self.assertEqual(content_of(await self.body()), DATA)
+            await self.store.drop(DIGEST)
+            changes += 1
+        self.assertGreater(changes, 5)
+
+    async def test_tag(self) -> None:
+        """While a tag moves: it means what it meant, or what it means now."""
+        old, new = (TagEntry(DIGEST, "a/b", size, 1.5) for size in (1, 2))
+        changes = 0
+        while True:
+            await self.store.set_tag(DOCKER_IO, ALPINE, LATEST, old)
+            lived = self._lived(lambda: now(self.store.set_tag(DOCKER_IO, ALPINE, LATEST, new)), changes)
+            found = await self.store.tag(DOCKER_IO, ALPINE, LATEST)
+            self.assertIn(found, (new,) if lived else (old, new))
+            if lived:
+                break
+            changes += 1
+        self.assertGreater(changes, 2)
+
     async def test_order(self) -> None:
-        """First the verdict; then sync, rename, the directories' syncs, and the membership; the marks go last."""
+        """First the verdict; then sync, seal, rename, the directories' syncs, and the membership; the marks go last."""
         steps: list[str] = []
         fill = await self.filled()
         data, marked = sorted(self.root.glob("ingest/*"))
@@ -122,17 +148,17 @@ class CrashTests(DirectoryCase):
 
                 return call
 
-        for module in (fileingest, files, ingest, marks):
+        for module in (fileingest, files, ingest, marks, seal):
             self.patch(module, "os", Noting(0))
         await fill.commit(len(DATA), [(ALPINE, Membership(DIGEST))])
         kinds = [step for step in steps if not step.startswith(("open", "write"))]
         self.assertEqual(kinds[0], f"pwrite {marked}")
-        self.assertEqual(kinds[1:3], [f"fdatasync {data}", f"fchmod {data}"])
-        self.assertTrue(kinds[3].startswith("link "), kinds)
-        self.assertIn("rename " + str(self.root / "blobs/sha256/."), kinds[4])
-        self.assertEqual(kinds[5], f"unlink {data}")
-        self.assertEqual(kinds[6:8], [f"fsync {self.root}/blobs/sha256", f"fsync {self.root}/ingest"])
-        self.assertIn("/_digests/.", kinds[8])
+        self.assertEqual(kinds[1:4], [f"fdatasync {data}", f"fchmod {data}", f"utime {data}"])
+        self.assertTrue(kinds[4].startswith("link "), kinds)
+        self.assertIn("rename " + str(self.root / "blobs/sha256/."), kinds[5])
+        self.assertEqual(kinds[6], f"unlink {data}")
+        self.assertEqual(kinds[7:9], [f"fsync {self.root}/blobs/sha256", f"fsync {self.root}/ingest"])
+        self.assertIn("/_digests/.", kinds[9])
         self.assertEqual(kinds[-1], f"unlink {marked}")
 
     async def test_failed_sync(self) -> None:

@@ -156,6 +156,16 @@ class SegmentTests(MarksCase):
         self.assertEqual(steps, 16)
         self.assertIsNone(self.marks.hole(0, reached))
 
+    def test_reach(self) -> None:
+        """The end of what is there, however far it is and whatever is missing before it."""
+        self.assertEqual(self.marks.reach(), 0)
+        for offset, length in ((0, 0), (0, 5), (3 * SEGMENT, SEGMENT), (7 * SEGMENT, 9), (1000 * SEGMENT, 1)):
+            if length:
+                self.marks.add(offset, length)
+            self.assertEqual(self.marks.reach(), offset + length)
+        os.ftruncate(self.fd, HEADER + 5000 * 8)
+        self.assertEqual(self.marks.reach(), 1000 * SEGMENT + 1)
+
     def test_far_hole(self) -> None:
         """What is there far behind a long hole is found."""
         self.marks.add(700 * SEGMENT, 1)
@@ -176,6 +186,28 @@ class AdoptTests(MarksCase):
         self.marks.add(0, 3 * SEGMENT + 9)
         self.marks.adopt()
         self.assertEqual(self.marks.readable(0), 3 * SEGMENT + 9)
+
+    def test_absurd_front(self) -> None:
+        """A front that cannot be is none."""
+        fd, tested = made()
+        self.addCleanup(os.close, fd)
+        tested.add(0, 3 * SEGMENT)
+        tested.front = 1 << 60
+        later = Marks(fd, bytes(16))
+        later.adopt()
+        self.assertEqual(later.readable(0), 0)
+        self.assertLess(os.fstat(fd).st_size, 1 << 20)
+
+    def test_front_alone(self) -> None:
+        """The front counts, even if what was noted of the segments before it did not reach the disk."""
+        fd, tested = made()
+        self.addCleanup(os.close, fd)
+        tested.add(0, 3 * SEGMENT + 9)
+        tested.front = 3 * SEGMENT + 5
+        os.ftruncate(fd, HEADER)
+        later = Marks(fd, bytes(16))
+        later.adopt()
+        self.assertEqual(later.readable(0), 3 * SEGMENT + 5)
 
     def test_other_boot(self) -> None:
         """After a restart only what was synced counts, and from then on the marks are of this boot."""

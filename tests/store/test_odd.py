@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
+from twisted.logger import formatEvent
+
+from crcache import events
 from crcache.errors import StoreError
 from crcache.facts import Membership, TagEntry
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO
 from crcache.interfaces import IBody, IIngest
-from tests.store.case import DirectoryCase
+from tests.store.case import DirectoryCase, logged_by
 from tests.store.stores import ALPINE, DATA, DIGEST, LATEST, content_of
 
 CONTENT = f"blobs/sha256/{DIGEST.hex}"
@@ -58,29 +62,35 @@ class OddTests(DirectoryCase):
             path.unlink(missing_ok=True)
 
     async def test_content(self) -> None:
-        """In content's place: a miss."""
+        """In content's place: a miss; it is taken away, and the log says so. What a directory holds is kept beside."""
         for kind in ODD:
-            self._put(kind, CONTENT)
-            self.assertIsNone(await self.store.find(DIGEST), kind)
-            self.assertIsNone(await self.store.read(DIGEST, 1 << 30), kind)
-            self._take_away(CONTENT)
+            for find in (lambda: self.store.find(DIGEST), lambda: self.store.read(DIGEST, 1 << 30)):
+                self._put(kind, CONTENT)
+                logged = logged_by(self)
+                self.assertIsNone(await find(), kind)
+                self.assertFalse(os.path.lexists(self.root / CONTENT), kind)
+                (line,) = [formatEvent(event) for event in logged if event["event"] is events.CONTENT_DAMAGED]
+                self.assertIn(str(self.root / CONTENT), line)
+                kept = list((self.root / "blobs").glob("sha256/.*/file"))
+                self.assertEqual(len(kept), kind == "full")
+                for each in kept:
+                    self.assertIn(str(each.parent), line)
+                    shutil.rmtree(each.parent)
+        self.assertEqual((self.root / "secret").read_bytes(), DATA)
 
     async def test_records(self) -> None:
-        """In a membership's or tag's place: a miss; what is not a directory is replaced."""
+        """In a membership's or tag's place: a miss, and replaced."""
         for name in (MEMBER, TAG):
             for kind in ODD:
                 self._put(kind, name)
                 self.assertIsNone(await self.store.member(DOCKER_IO, ALPINE, DIGEST), kind)
                 self.assertIsNone(await self.store.tag(DOCKER_IO, ALPINE, LATEST), kind)
-                noting = (
-                    self.store.enrol(DOCKER_IO, ALPINE, [Membership(DIGEST)])
-                    if name == MEMBER
-                    else self.store.set_tag(DOCKER_IO, ALPINE, LATEST, TagEntry(DIGEST, "a/b", 5, 7.5))
-                )
-                if kind in DIRECTORIES:
-                    await self.fails(noting, StoreError)
+                if name == MEMBER:
+                    await self.store.enrol(DOCKER_IO, ALPINE, [Membership(DIGEST)])
+                    self.assertIsNotNone(await self.store.member(DOCKER_IO, ALPINE, DIGEST), kind)
                 else:
-                    await noting
+                    await self.store.set_tag(DOCKER_IO, ALPINE, LATEST, TagEntry(DIGEST, "a/b", 5, 7.5))
+                    self.assertIsNotNone(await self.store.tag(DOCKER_IO, ALPINE, LATEST), kind)
                 self._take_away(name)
         self.assertFalse((self.root / "nowhere").exists())
 
@@ -92,45 +102,41 @@ class OddTests(DirectoryCase):
         self.assertFalse((self.root / MEMBER).is_symlink())
 
     async def test_fill_data(self) -> None:
-        """In a fill's data's place, with its marks or without: begun anew, or an error; never waited for."""
+        """In a fill's data's place, with its marks or without: begun anew; never waited for."""
         for kind in ODD:
             for marked in (False, True):
                 if marked:
                     (await self.filled()).close()
                 self._put(kind, FILL)
-                if kind in DIRECTORIES:
-                    await self.fails(self.store.ingest(DOCKER_IO, DIGEST), StoreError)
-                else:
-                    fill = await self.filled()
-                    self.assertTrue(fill.owner)
-                    self.assertEqual(content_of(fill), DATA)
-                    fill.close()
+                fill = await self.filled()
+                self.assertTrue(fill.owner)
+                self.assertEqual(content_of(fill), DATA)
+                fill.close()
                 self._take_away(FILL)
                 self._take_away(FILL + ".marks")
         self.assertEqual((self.root / "secret").read_bytes(), DATA)
 
     async def test_fill_marks(self) -> None:
-        """In the marks' place: an error at once, so that the pull goes past the cache."""
+        """In the marks' place: begun anew."""
         for kind in ODD:
             self._put(kind, FILL + ".marks")
-            await self.fails(self.store.ingest(DOCKER_IO, DIGEST), StoreError)
+            fill = await self.filled()
+            self.assertTrue(fill.owner)
+            self.assertEqual(content_of(fill), DATA)
+            fill.close()
             self._take_away(FILL + ".marks")
         self.assertFalse((self.root / "nowhere").exists())
         self.assertEqual((self.root / "secret").read_bytes(), DATA)
 
     async def test_target(self) -> None:
-        """In the content's place when a fill is committed: replaced, or not kept; the next is filled again."""
+        """In the content's place when a fill is committed: replaced."""
         for kind in ODD:
             fill = await self.filled()
             self._put(kind, CONTENT)
             again = await self.store.ingest(DOCKER_IO, DIGEST)
             self.assertTrue(IIngest.providedBy(again), kind)
-            if kind in DIRECTORIES:
-                await self.fails(fill.commit(len(DATA), []), StoreError)
-                self.assertIsNone(await self.store.find(DIGEST))
-            else:
-                await fill.commit(len(DATA), [])
-                self.assertEqual(content_of(await self.body()), DATA, kind)
+            await fill.commit(len(DATA), [])
+            self.assertEqual(content_of(await self.body()), DATA, kind)
             del again
             self._take_away(CONTENT)
             self.assertEqual([name for name in self.files() if name.startswith("ingest/")], [], kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,8 @@ from crcache.errors import StoreError
 from crcache.facts import Membership
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO
-from crcache.store import files, filesystem
 from crcache.store.filesystem import Filesystem
+from crcache.store.seal import Seals
 from crcache.workers import Inline
 from tests.store.case import DirectoryCase
 from tests.store.stores import ALPINE, DATA, DIGEST, LATEST, SEGMENT, descriptors
@@ -109,14 +110,14 @@ class DescriptorTests(DirectoryCase):
         """Content whose file fails on being looked at is an error, and is not kept open."""
         await self.store.put(DIGEST, DATA)
 
-        def fail(fd: int, now: float) -> float:
+        def fail(found: os.stat_result, digest: Digest) -> bool:
             raise OSError(5, "Input/output error")
 
+        gc.collect()
         before = descriptors()
-        with_touch = files.touch
-        self.patch(filesystem, "touch", fail)
+        failing = self.patch(Seals, "holds", staticmethod(fail))
         error = await self.fails(self.store.find(DIGEST), StoreError)
         self.assertIn("Input/output error", str(error))
         self.assertEqual(descriptors(), before)
-        self.patch(filesystem, "touch", with_touch)
+        failing.restore()
         self.assertIsNotNone(await self.store.find(DIGEST))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from typing import cast
+from pathlib import Path
 
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import formatEvent
 
 from crcache.errors import StoreError
 from crcache.facts import Verdict
 from crcache.grammar.reference import DOCKER_IO
 from crcache.interfaces import IBody, IIngest
-from tests.store.case import ProcessCase
+from crcache.store import fileingest
+from tests.store.case import ProcessCase, logged_by
 from tests.store.stores import DATA, DIGEST, SEGMENT, content_of
 
 
@@ -60,10 +61,7 @@ class RemovedTests(ProcessCase):
         data, _ = self.paths()
         data.unlink()
         data.write_bytes(b"something else")
-        logged: list[LogEvent] = []
-        observer = cast(ILogObserver, logged.append)
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        logged = logged_by(self)
         await fill.commit(len(DATA), [])
         self.assertIsNone(await self.store.find(DIGEST))
         (event,) = logged
@@ -116,6 +114,40 @@ class RemovedTests(ProcessCase):
         fill = await self.ingest()
         self.assertEqual(fill.hole(0), (3 * SEGMENT, len(DATA)))
 
+    async def test_cut_while_nobody_looked(self) -> None:
+        """Data that is shorter than its marks say is begun anew; if only what they do not claim is missing, resumed."""
+        for kept, resumed in ((2 * SEGMENT + 5, True), (2 * SEGMENT + 4, False), (0, False)):
+            fill = await self.ingest()
+            fill.settle(len(DATA))
+            await fill.write(0, [DATA[:5]])
+            await fill.write(2 * SEGMENT, [DATA[2 * SEGMENT : 2 * SEGMENT + 5]])
+            fill.close()
+            os.truncate(self.paths()[0], kept)
+            fill = await self.ingest()
+            self.assertEqual((fill.owner, fill.readable(0)), (True, 5 if resumed else 0), kept)
+            await fill.discard()
+
+    async def test_cut_between_writes(self) -> None:
+        """Data that is cut in the middle of a fill is not filled further: it would be, with zeros in it."""
+        for kept in (0, SEGMENT, 2 * SEGMENT - 1):
+            fill = await self.ingest()
+            fill.settle(len(DATA))
+            await fill.write(SEGMENT, [DATA[SEGMENT : 2 * SEGMENT]])
+            await fill.write(0, [DATA[:SEGMENT]])
+            os.truncate(self.paths()[0], kept)
+            error = await self.fails(fill.write(2 * SEGMENT, [DATA[2 * SEGMENT :]]), StoreError)
+            self.assertIn("was cut", str(error))
+            await fill.discard()
+
+    async def test_cut_under_owner(self) -> None:
+        """Data that was cut is not committed."""
+        fill = await self.filled()
+        os.truncate(self.paths()[0], len(DATA) - 1)
+        error = await self.fails(fill.commit(len(DATA), []), StoreError)
+        self.assertIn("was cut", str(error))
+        self.assertIsNone(await self.store.find(DIGEST))
+        self.assertEqual(list(self.root.glob("ingest/*")), [])
+
     def _marks_size(self) -> int:
         return 128 + 8 * -(-len(DATA) // SEGMENT)
 
@@ -151,9 +183,13 @@ class RemovedTests(ProcessCase):
     async def test_failed_begin_frees(self) -> None:
         """A fill that could not begin keeps no lock, however long its error is kept."""
         (await self.filled()).close()
-        data, marks = self.paths()
-        data.unlink()
-        data.mkdir()
+        marks = self.paths()[1]
+        os.truncate(marks, 0)
+
+        def full(path: Path, mode: int) -> int:
+            raise OSError(28, "No space left on device", str(path))
+
+        self.patch(fileingest, "open_new", full)
         kept = await self.fails(self.store.ingest(DOCKER_IO, DIGEST), StoreError)
         self.assertTrue(marks.exists(), kept)
         with open(marks) as file:
