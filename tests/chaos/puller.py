@@ -185,7 +185,11 @@ class Puller:
                 raise Trouble(WRONG, what, body.ids)
             if not lied or size <= WITHHELD:
                 why = "without a lie" if not lied else f"for a lie of which nothing had to leave (of {size} bytes)"
-                raise Trouble("cut", f"GET {target} was cut {why}, after {len(body.data)} bytes: {problem}", body.ids)
+                raise Trouble(
+                    "cut for a small lie" if lied else "cut",
+                    f"GET {target} was cut {why}, after {len(body.data)} bytes: {problem}",
+                    body.ids,
+                )
             self._tally.add(anew=1)
         raise Trouble("lies", f"GET {target} was cut for a lie {ANEW} times", body.ids)
 

@@ -23,8 +23,8 @@ from tests.chaos.puller import WRONG, Puller, Tally, Trouble
 from tests.chaos.supervisor import Supervisor, Vanisher
 from tests.real.daemon import ROOT
 
-#: Failures of which all is told.
-_TOLD = 10
+#: Failures of each kind of which all is told, and errors in crcache itself.
+_TOLD = 4
 #: Lines of the daemon's that are shown of each.
 _LINES = 30
 #: Seconds around a failure in which lines about the same content are shown.
@@ -183,11 +183,13 @@ class Run:
         """The counts, and before them what went wrong; whether nothing did."""
         counts, failed = self.tally.counts, self.tally.failed
         lines, internal = self._lines()
-        told = [line for each in failed[:_TOLD] for line in self._tell(*each, lines)]
-        told += [f"and {len(failed) - _TOLD} more"] if len(failed) > _TOLD else []
-        why = Counter(trouble.kind for _, _, trouble in failed)
+        told, seen = [], Counter[str]()
+        for each in failed:
+            kind = each[2].kind
+            seen[kind] += 1
+            told += self._tell(*each, lines) if seen[kind] <= _TOLD else []
         if failed:
-            told.append("failures: " + ", ".join(f"{count} {kind}" for kind, count in why.most_common()))
+            told.append("failures: " + ", ".join(f"{count} {kind}" for kind, count in seen.most_common()))
         faults = Counter(self._told.get("faults", {}))
         kinds = ", ".join(f"{count} {kind}" for kind, count in faults.most_common())
         ended = self._supervisor.ended
@@ -205,7 +207,7 @@ class Run:
         seconds = time.monotonic() - self._began
         told += [
             f"chaos: seed {self.plan.seed}, {seconds:.0f} s: {counts['pulls']} pulls of {self.plan.images} images, "
-            f"{len(failed)} failed, {why[WRONG]} with wrong bytes",
+            f"{len(failed)} failed, {seen[WRONG]} with wrong bytes",
             f"clients: {self.plan.clients}, {counts['requests']} requests, {counts['bytes'] >> 20} MiB; "
             f"{counts['resumed']} resumed after a kill, {counts['anew']} begun anew after a lie",
             f"registry: {self._told.get('answers', 0)} answers, {self._told.get('bytes', 0) >> 20} MiB; "

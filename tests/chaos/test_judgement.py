@@ -141,4 +141,4 @@ class PullerTests(AsyncTestCase):
         """Of what is small nothing had to leave: cut, it is a failure."""
         self.told.lies = {self.large, self.small}
         self.registry.fault(Fault(cut=100), "blob", path=self.small)
-        self.assertEqual(await self.pull(), "cut")
+        self.assertEqual(await self.pull(), "cut for a small lie")
