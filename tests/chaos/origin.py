@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
+from crcache.testing.auth import Tokens
 from crcache.testing.listener import Listener
 from crcache.testing.records import Record
 from crcache.testing.registry import FakeRegistry
@@ -25,6 +26,8 @@ from tests.chaos.images import make
 
 #: How many URLs the registry has, of which one at most lies about a thing.
 URLS = 3
+#: Seconds after which a token is not accepted any more, long before the time that it names itself.
+_TOKEN = 8.0
 
 reactor: Any = _reactor
 
@@ -32,7 +35,7 @@ reactor: Any = _reactor
 class Registry:
     """The registry at all its URLs, the host that it redirects to, and what it says of itself.
 
-    @ivar urls: in the order in which they are to be tried.
+    @ivar urls: each wants a token of its own; in the order in which they are to be tried.
     @ivar control: C{/} there has what it did, as JSON.
     """
 
@@ -47,7 +50,7 @@ class Registry:
         host = elsewhere.start(reactor)
         self.places = [elsewhere]
         for number in range(URLS):
-            place = FakeRegistry(content)
+            place = FakeRegistry(content, Tokens(lifetime=_TOKEN))
             faults = Faults(seed, number, URLS, share, content, self.told, host)
             faults.record = _last(place)
             place.script = faults
