@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+from crcache.flow.window import HELD
 from crcache.testing.auth import Basic, basic
 from crcache.testing.content import OCI_MANIFEST, digest_of, noise
 from crcache.testing.script import Fault
@@ -12,7 +13,7 @@ from tests.clients.case import IMPATIENT, REPO, ClientCase, blob_path, manifest_
 from tests.clients.http import Answer
 
 #: More than is withheld until the verdict, and less.
-LARGE = noise((1 << 20) + 77)
+LARGE = noise(16 * HELD + 77)
 SMALL = noise(1000)
 PAGE = b"<html><body>Welcome to the guests' network. Please log in.</body></html>"
 HTML: tuple[tuple[str, str | None], ...] = (("Content-Type", "text/html; charset=utf-8"),)
@@ -120,6 +121,19 @@ class BlobTests(LieCase):
     async def test_small(self) -> None:
         """One of which nothing leaves before the verdict."""
         await self.check(blob_path(self.origin.content.add_blob(REPO, SMALL)), "blob", SMALL)
+
+    async def test_small_is_an_error(self) -> None:
+        """Of one whose length is told, and of which nothing leaves, clients get an error: they go elsewhere with it,
+        where a connection that is reset would fail their pull."""
+        digest = self.origin.content.add_blob(REPO, SMALL)
+        for lie, fault in lies(SMALL).items():
+            if fault.unsized is None and len(fault.extra) < HELD:
+                rule = self.origin.fault(fault, "blob", times=None)
+                answer = await self.ask(blob_path(digest))
+                self.assertIn(answer.status, (502, 504), lie)
+                self.assertEqual((answer.code, answer.complete), ("UNAVAILABLE", True), lie)
+                self.origin.script.rules.remove(rule)
+        self.assertRight(await self.ask(blob_path(digest)), SMALL, "none")
 
     async def test_named(self) -> None:
         """One whose size a manifest has told: what is beyond that is not even read, and the rest may be right."""
