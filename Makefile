@@ -13,7 +13,7 @@ TESTS := $(sort $(filter-out tests.real,$(subst /,.,$(patsubst %/__init__.py,%,$
 # The schemas that manifests are held against are among the development tools only.
 TESTS_OLDEST := $(filter-out tests.test_kubernetes,$(TESTS))
 
-.PHONY: help venv run test test-oldest check format test-real bench dist deb rpm image clean
+.PHONY: help venv run test test-oldest check format test-real chaos bench dist deb rpm image clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -42,6 +42,9 @@ format: .venv/made ## put the code into shape
 test-real: .venv/made ## against real registries and clients; as root, missing Debian packages are installed
 	tools/install-packages.sh $(REAL)
 	.venv/bin/trial $(ARGS) tests.real
+
+chaos: .venv/made ## pull while everything fails: ten minutes, or ARGS="--minutes 1 --seed 2"
+	.venv/bin/python -m tests.chaos $(ARGS)
 
 bench: .venv/made ## side by side with nginx and docker-registry
 	tools/install-packages.sh $(REAL)

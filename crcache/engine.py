@@ -49,14 +49,23 @@ class Engine:
     @ivar scrub: checks content again; likewise.
     """
 
-    def __init__(self, config: Config, reactor: Any, environ: Mapping[str, str], waiting: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        environ: Mapping[str, str],
+        waiting: Callable[[], str],
+        day: Callable[[], float] = time.time,
+    ) -> None:
         """
         @param environ: says where the proxies are, if the configuration does not.
         @param waiting: why the store is not open.
+        @param day: the time of day, in seconds since the epoch.
         @raise crcache.errors.ConfigError: if a proxy is not one.
         """
         self._reactor = reactor
         self._environ = environ
+        self._day = day
         disk = Workers(reactor, DISK_THREADS, "crcache-disk")
         syncing = Workers(reactor, SYNCING_THREADS, "crcache-syncing")
         reading = Workers(reactor, READING_THREADS, "crcache-reading")
@@ -73,7 +82,7 @@ class Engine:
         self.store = Filesystem(
             config.cache_directory,
             disk,
-            time.time,
+            day,
             syncing,
             hashing=self._hashing,
             parents=config.make_parents,
@@ -113,7 +122,7 @@ class Engine:
         return Upstream(self._reactor, config.upstream, config.registry, config.credentials, self.meter, self._environ)
 
     def _story(self, config: Config) -> ICache:
-        store, hashing, clock = self.store, self._hashing, time.time
+        store, hashing, clock = self.store, self._hashing, self._day
         origin = Origin(self.upstream)
         provenance = Provenance(store, origin, hashing, clock, config.cache_manifests, self._reactor)
         rules = Rules(config.cache_manifests, config.ignore, lambda registry: config.registry(registry).times)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -76,6 +77,7 @@ def build(
     load: Callable[[], Loaded] | None = None,
     signals: Signals | None = None,
     relevel: Callable[[str], None] = lambda level: None,
+    day: Callable[[], float] = time.time,
 ) -> Daemon:
     """A daemon for one configuration. Nothing is opened or started yet.
 
@@ -86,9 +88,10 @@ def build(
     @param load: reads the configuration again; by default it stays what it is.
     @param signals: its process's, if it is alone there.
     @param relevel: has the log kept at another level from now on.
+    @param day: the time of day, in seconds since the epoch.
     """
     manager = Manager({}, 0) if manager is None else manager
-    engine = Engine(config, reactor, environ, lambda: daemon.waiting or "the cache opens")
+    engine = Engine(config, reactor, environ, lambda: daemon.waiting or "the cache opens", day)
 
     def listener(description: str, site: Site, private: bool = False) -> Listener:
         everywhere = _EVERYWHERE.fullmatch(description)

@@ -211,6 +211,23 @@ class NameTests(ConfigCase):
             self.assertLessEqual(set(re.findall(r"\bCRCACHE_[A-Z_]+\b", text)) - {"CRCACHE_FULL"}, fields, document)
         self.assertGreater(seen, 5)
 
+    def test_failures(self) -> None:
+        """failures.md has a table that says all of each failure; it names events that exist, and each that is a warning
+        or worse."""
+        names = {event.name for event in events.EVENTS}
+        rows = [line for line in read("docs/failures.md").splitlines() if line.startswith("| ") and line[2:6] != "what"]
+        told: set[str] = set()
+        for row in rows:
+            cells = row.strip("|").split(" | ")
+            self.assertEqual(len(cells), 4, row)
+            found = set(re.findall(r"`([a-z]+(?:-[a-z]+)*)`", cells[1]))
+            told |= found
+        self.assertLessEqual(told, names)
+        table = re.findall(r"(?m)^\| `([a-z-]+)` \| .* \| (.*?) \| `[0-9a-f]{32}` \|$", read("docs/logging.md"))
+        serious = {name for name, level in table if re.search("warn|error|critical", level)}
+        self.assertGreater(len(serious), 10)
+        self.assertLessEqual(serious, told | {"repeated"})
+
     def test_version(self) -> None:
         """A version that is printed is this one."""
         for document in DOCUMENTS:

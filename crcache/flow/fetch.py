@@ -192,6 +192,9 @@ class Fetch:
         if stop is None:
             self._ingest.settle(stream.offset)
         elif stream.offset < stop:
+            if answer.status == 200 and answer.length is None:
+                # It has ended as it was meant to. Kept, its bytes would spoil the next right answer.
+                raise OriginLied(f"{self._query.registry} sent {stream.offset} bytes of a body of {stop}")
             raise BodyCut(f"{self._query.registry} ended its answer at byte {stream.offset} of {stop}")
 
     def _admit(self, answer: IAnswer, query: Query, start: int) -> int:

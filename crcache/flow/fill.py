@@ -23,6 +23,7 @@ from crcache.facts import Query, Verdict
 from crcache.flow.fetch import Fetch
 from crcache.flow.follow import Follow
 from crcache.flow.tools import Tools
+from crcache.flow.window import HELD
 from crcache.grammar.reference import Repository
 from crcache.interfaces import IBody, IIngest, IWatcher
 
@@ -128,8 +129,8 @@ class Fill:
         """The origin agreed to send the body, through that repository if it was this process that asked."""
         if repository is not None:
             self.confirmed.add(repository)
-        if size == 0 and self.verdict is Verdict.FILLING:
-            # The head of such an answer is all of it, and goes to nobody before the verdict.
+        if size is not None and size <= HELD and self.verdict is Verdict.FILLING:
+            # Nothing of such a body goes to anybody before the verdict. Without its head, an error can still be told.
             return
         if size is not None:
             self.size = size

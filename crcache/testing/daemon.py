@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ class Instance:
         reactor: Any,
         directory: Path,
         origins: Mapping[str, str],
+        day: Callable[[], float] = time.time,
         **settings: Any,
     ) -> None:
         """
@@ -37,6 +39,7 @@ class Instance:
         @param directory: the cache directory.
         @param origins: URLs of origins, by the names under which clients ask for them; all else about a registry
             as in C{settings}.
+        @param day: the time of day, in seconds since the epoch.
         @param settings: further fields of L{Config}; C{registries} of its own wins over the URLs. Without
             C{drain_timeout}, stopping breaks off what is being answered.
         """
@@ -49,6 +52,7 @@ class Instance:
         self.config = replace(config, registries={**plain, **config.registries})
         self._reactor = reactor
         self._build = build
+        self._day = day
         self._resolver: Any = None
         self.service: Any = None
 
@@ -58,7 +62,7 @@ class Instance:
         @raise crcache.ending.CannotStart: with the line that says why it cannot.
         """
         resolver = self._reactor.nameResolver
-        self.service = self._build(self.config, self._reactor, environ={})
+        self.service = self._build(self.config, self._reactor, environ={}, day=self._day)
         self.service.privilegedStartService()
         self.service.startService()
         self._resolver = resolver

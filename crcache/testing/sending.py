@@ -44,6 +44,8 @@ class BodySender:
         """Send what there is to send."""
         self._request.notifyFinish().addBoth(self._left)
         self._request.registerProducer(self, True)
+        # The head comes even if nothing of the body does.
+        self._request.write(b"")
         self._write()
 
     def _left(self, reason: object) -> None:

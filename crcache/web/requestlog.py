@@ -30,6 +30,7 @@ class Exchange:
     @ivar sent: bytes of body.
     @ivar complete: whether the whole answer was handed over.
     @ivar gone: whether the client has gone away before that.
+    @ivar problem: why it got an error.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Exchange:
     sent: int = 0
     complete: bool = False
     gone: bool = False
+    problem: str | None = None
 
 
 class RequestLog:
@@ -63,11 +65,14 @@ class RequestLog:
         self._meter.answered(exchange.registry, exchange.kind, exchange.status, exchange.cache, waited)
         if exchange.sent:
             self._meter.sent(exchange.registry, exchange.cache, exchange.sent)
+        failed = exchange.status >= 500
         self.log.emit(
-            LogLevel.warn if exchange.status >= 500 else LogLevel.info,
+            LogLevel.warn if failed else LogLevel.info,
             "{client} {method} {kind} {registry} {repository} {reference}: {status}{aborted}, "
-            "{bytes} bytes in {seconds:.3f} s, cache {cache}, request {request_id}",
+            "{bytes} bytes in {seconds:.3f} s, cache {cache}, request {request_id}"
+            + (": {problem}" if failed and exchange.problem else ""),
             event=events.REQUEST,
+            problem=exchange.problem if failed else None,
             digest=printable(exchange.digest or (exchange.reference if _is_digest(exchange) else None)),
             client=printable(exchange.client),
             method=printable(exchange.method),

@@ -94,6 +94,7 @@ class V2(Resource):
         if request.startedWriting:
             abort(request)
             return
+        exchange.problem = error.message
         exchange.status, exchange.sent = refuse(request, error, exchange.request_id, exchange.registry)
 
 

@@ -96,6 +96,16 @@ class LineTests(WebCase):
         levels = [(event["status"], event["log_level"]) for event in self.request_events()]
         self.assertEqual(levels, [(404, LogLevel.info), (504, LogLevel.warn)])
 
+    async def test_why(self) -> None:
+        """A failure's line says why, in its sentence and in a field; a refusal's does not."""
+        self.answer_with(BlobUnknown("None."), OriginTimeout("The origin {is} slow."))
+        for _ in range(2):
+            await self.ask(BLOB_PATH, ("X-Request-Id", "me-1"))
+        refused, failed = self.request_events()
+        self.assertTrue(formatEvent(refused).endswith("request me-1"))
+        self.assertTrue(formatEvent(failed).endswith("request me-1: The origin {is} slow."))
+        self.assertEqual([event["problem"] for event in (refused, failed)], [None, "The origin {is} slow."])
+
     async def test_unknown_path(self) -> None:
         """A path that is none of ours is shown, harmlessly, without its query."""
         await self.ask("/v1/%0a{x}?password=hunter2")
