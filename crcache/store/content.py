@@ -27,6 +27,7 @@ class Content:
     """An open file of verified bytes. It owns the descriptor, and closes it when nobody holds this object any more."""
 
     verdict = Verdict.VERIFIED
+    problem = None
 
     def __init__(self, fd: int, size: int, used: float) -> None:
         """
