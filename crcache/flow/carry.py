@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ from crcache.workers import Workers
 log = Logger()
 
 _BUFFER = 1 << 20
+#: How files fail that will not be better the next time.
+_DAMAGES = frozenset(
+    {errno.EIO, errno.ESTALE, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.ENXIO, errno.ENODEV, errno.EREMOTEIO}
+)
 
 
 @dataclass(frozen=True)
@@ -91,9 +96,13 @@ class Carry:
         )
         return Deferred.fromCoroutine(self._go_on(rest, window, slow))
 
-    def damaged(self) -> None:
-        """The file gives less than it should. What is committed so is dropped; a fill's owner notices by itself."""
-        if self._rest is not None and self._window.body.verdict is Verdict.VERIFIED:
+    def damaged(self, error: BaseException | None = None) -> None:
+        """The file gives less than it should. What is committed so is dropped; a fill's owner notices by itself.
+
+        @param error: why it cannot be read; C{None} if it ends too soon. Of the machine's troubles it is innocent.
+        """
+        innocent = error is not None and getattr(error, "errno", None) not in _DAMAGES
+        if self._rest is not None and self._window.body.verdict is Verdict.VERIFIED and not innocent:
             self._rest.damaged()
 
     async def _go_on(self, rest: IRest, window: Window, slow: bool) -> int:

@@ -123,7 +123,7 @@ class PushSend:
                 problem=told,
                 request_id=request_id_of(self._request),
             )
-            self._carry.damaged()
+            self._carry.damaged(failure.value)
             self._leave_file(StoreError(told))
 
     def _leave_file(self, problem: CrcacheError | None) -> None:

@@ -108,7 +108,7 @@ class FileSend:
                     problem=unread,
                     request_id=request_id_of(self._request),
                 )
-                self._carry.damaged()
+                self._carry.damaged(error)
                 self._leave_file(StoreError(unread))
         except Exception:
             log.failure(

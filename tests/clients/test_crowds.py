@@ -46,6 +46,11 @@ class Taster(Answer):
             self._at += len(piece)
         self._pieces.clear()
 
+    async def end(self) -> Answer:
+        """As L{Answer.end}, with the patience that a crowd needs."""
+        await self._ended.addTimeout(CrowdTests.timeout, reactor)
+        return self
+
 
 class CrowdTests(ClientCase):
     """A crcache in a process of its own."""

@@ -21,7 +21,7 @@ from tests.real.daemon import Daemon
 MIB = 1 << 20
 DATA = noise(12 * MIB + 99)
 #: The follower waits one and a half times as long for the owner.
-STALL = 0.4
+STALL = 1.0
 
 
 class TwoProcessesCase(ClientCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 from typing import Any
@@ -12,7 +13,7 @@ from twisted.internet.error import ConnectionDone
 from crcache import events
 from crcache.errors import BodyCut, CrcacheError, GivenUp, OriginFailed, StoreError
 from crcache.facts import Verdict
-from crcache.flow.window import HELD
+from crcache.flow.window import HELD, Window
 from crcache.grammar.digest import Digest
 from crcache.testing.upstream import Turn
 from crcache.web.site import Request
@@ -177,6 +178,25 @@ class CarryTests(SendCase):
             os.ftruncate(body.fd, MIB)
             await self.complete(await self.begin())
             self.assertEqual((self.rest.dropped, self.rest.asked), (dropped, [(MIB, len(DATA))]))
+
+    async def test_unreadable(self) -> None:
+        """A committed file that cannot be read is dropped if that is its own fault, not if the machine lacks memory;
+        either way the answer goes on, whichever way it is sent.
+        """
+        for number, dropped in ((errno.EIO, 1), (errno.ENOMEM, 0)):
+
+            def failing(*args: object) -> int:
+                raise OSError(number, os.strerror(number))  # noqa: B023
+
+            for stop in (len(DATA), None):
+                body = self.carried(there=len(DATA), stop=stop)
+                body.size, body.verdict = len(DATA), Verdict.VERIFIED
+                self.patch(os, "sendfile", failing)
+                self.patch(Window, "read", failing)
+                client = await self.begin()
+                await self.until(lambda: client.body.endswith(DATA[-100:] if stop else b"0\r\n\r\n"))  # noqa: B023
+                self.assertTrue(stop is None or client.answers() == [DATA])
+                self.assertEqual((self.rest.dropped, self.rest.asked), (dropped, [(0, stop)]))
 
     async def test_leaves_while_hashing(self) -> None:
         """A client that leaves while what it has is hashed leaves nothing behind; the origin is not asked."""

@@ -126,6 +126,15 @@ class LetGoTests(SendCase):
             await self.until(lambda: len(client.body) >= len(DATA))  # noqa: B023
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    async def test_very_slow(self) -> None:
+        """Also one that reads less than what would have the system ask for more."""
+        client = await self.stuck(self.each()[0])
+        for _ in range(4):
+            await client.read(self, 128 << 10)
+            await pause(0.1)
+            self.wait(PATIENCE - 10)
+        self.assertFalse(self.bodies.results[-1].called)
+
     async def test_nothing_to_take(self) -> None:
         """One for which there is nothing is not let go, however long it takes."""
         body = self.serve(GrowingBody(DATA, there=MIB))

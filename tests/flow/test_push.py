@@ -8,6 +8,7 @@ import os
 from typing import Any, cast
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -15,9 +16,11 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS
 
 from crcache.errors import BodyCut, OriginLied
 from crcache.facts import Verdict
+from crcache.flow.ending import end_short
 from crcache.flow.push import CHUNK
 from crcache.flow.window import HELD, Window
 from crcache.testing.certificates import Authority
+from crcache.web.channel import Channel
 from crcache.web.site import Request, Site
 from tests.flow.sending import MIB, GrowingBody, SendCase
 from tests.store.stores import descriptors
@@ -210,6 +213,27 @@ class UnsizedTests(SendCase):
             assert client.lost is not None
             self.assertIs(client.lost.check(ConnectionDone) is None, isinstance(problem, OriginLied))
             self.assertFalse(client.body.endswith(b"0\r\n\r\n"))
+
+    async def test_short_and_stuck(self) -> None:
+        """A client that does not take what is left of an answer that ends short is not kept for ever."""
+        self.patch(Channel, "abortTimeout", 0.05)
+        connections: list[Any] = []
+        body = GrowingBody(DATA * 8, size=None, there=len(DATA) * 8)
+        self.addCleanup(body.close)
+
+        def handle(request: Request) -> Deferred[int]:
+            cast(Any, request.channel).timeOut = 0.2
+            connections.append(request.channel)
+            return self.sender.send(request, body, 0, None, True)
+
+        self.bodies.handlers[b"/body"] = handle
+        client = await self.begin()
+        await self.until(lambda: client.data)
+        client.tcp.pauseProducing()
+        await pause(0.2)
+        body.fail(BodyCut("the origin broke off"))
+        end_short(connections[0].requests[0])
+        await self.until(lambda: not connections[0].site.connections)
 
     async def test_http_1_0(self) -> None:
         """A client of HTTP/1.0 has the end of the connection for the end of the body: in order only when verified."""
