@@ -47,6 +47,7 @@ class Relay:
         self._slow = False
         self._paused = False
         self._ended = False
+        self._broken = False
         self._over = False
         self._sent = 0
         self._done: Deferred[int] = Deferred()
@@ -131,6 +132,8 @@ class Relay:
         if not self._pending:
             if self._ended:
                 self._judge()
+            elif self._broken:
+                self._end_short()
             return
         batch, self._pending, self._pending_bytes = b"".join(self._pending), [], 0
         self._busy = True
@@ -185,7 +188,12 @@ class Relay:
                 request_id=request_id_of(self._request),
                 problem=failure.value,
             )
-            self._end_short()
+            if self._hasher is None:
+                self._end_short()
+            else:
+                # Behind what has come and is still to be hashed.
+                self._broken = True
+                self._hash()
 
     def _failed(self, failure: Failure) -> None:
         log.failure(
