@@ -16,6 +16,7 @@ from crcache.errors import Denied, OriginError, OriginLied, OriginRefused, Store
 from crcache.facts import Membership, Query, Verdict
 from crcache.flow.answers import lines
 from crcache.flow.collect import dismiss
+from crcache.flow.fill import Fill
 from crcache.flow.fills import Fills
 from crcache.flow.parts import part_of
 from crcache.flow.shared import Shared
@@ -26,12 +27,16 @@ from crcache.manifests import Manifests
 from crcache.origin import Origin
 from crcache.outcomes import Blob, CacheStatus, Outcome, Pong, Relayed
 from crcache.policy.freshness import Lately
+from crcache.rest import Rest
 from crcache.workers import Workers
 
 log = Logger()
 
 #: Seconds for which content that has been hashed is not hashed again, whoever doubts it.
 _TRUSTED = 600.0
+
+#: Bytes beyond the front of another process's fill, from which on a range does not wait for it.
+_FAR = 8 << 20
 
 
 @implementer(ICache)
@@ -118,7 +123,9 @@ class Cache:
             body = await self._sound(ask, known, body)
         if body is not None and known is not None:
             age = 0.0 if known.since is None else max(self._clock() - known.since, 0.0)
-            return Blob(ask.digest, body.size, body if ask.body else None, CacheStatus.HIT, age)
+            if not ask.body:
+                return Blob(ask.digest, body.size, None, CacheStatus.HIT, age)
+            return Blob(ask.digest, body.size, body, CacheStatus.HIT, age, rest=self._rest(ask, body.size))
         return await self._miss(ask, known) if ask.body else await self._head(ask)
 
     def _promised(self, ask: PullBlob) -> Membership | None:
@@ -236,8 +243,11 @@ class Cache:
         # Another repository's fill, or another process's, or one that needed no bytes, proves nothing for this one.
         if member is None and ask.repository not in fill.confirmed and await self._confirmed(ask, fill) is None:
             return await self._relay(ask)
+        if fill.follows and _far(fill, ask.span):
+            # Whoever fetches it comes there late, and does not know that somebody waits.
+            return await self._relay(ask)
         status = CacheStatus.COLLAPSED if joined else CacheStatus.STORED
-        return Blob(ask.digest, fill.size, fill, status, following=joined)
+        return Blob(ask.digest, fill.size, fill, status, following=joined, rest=self._rest(ask, fill.size))
 
     async def _relay(self, ask: PullBlob, *, refused: bool = False) -> Outcome:
         """Straight from the origin, kept nowhere.
@@ -260,9 +270,18 @@ class Cache:
         except OriginError:
             granted.answer.abort()
             raise
-        return Relayed(granted.answer, ask.digest if part.whole else None)
+        rest = Rest(self._origin, self._store, query, ask.client, part.size)
+        return Relayed(granted.answer, ask.digest if part.whole else None, rest=rest, start=part.start)
+
+    def _rest(self, ask: PullBlob, size: int | None) -> Rest:
+        return Rest(self._origin, self._store, self._query(ask), ask.client, size)
 
     @staticmethod
     def _query(ask: PullBlob, *, head: bool = False) -> Query:
         method: Literal["GET", "HEAD"] = "HEAD" if head else "GET"
         return Query(ask.registry, ask.repository, "blob", ask.digest, ask.client.request_id, method)
+
+
+def _far(fill: Fill, span: tuple[int, int | None] | None) -> bool:
+    """Whether a range begins where nothing is, far beyond the front."""
+    return span is not None and span[0] >= fill.front() + _FAR and fill.readable(span[0]) == span[0]

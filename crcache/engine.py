@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from crcache.cache import Cache
+from crcache.flow.carry import Means
 from crcache.flow.fills import Fills
 from crcache.flow.sender import Sender
 from crcache.flow.tools import Tools
@@ -90,10 +91,11 @@ class Engine:
         )
         self.scrub = Scrub(Checker(self.store.contents), checking, reactor, time.time, lambda: self.usage.content)
         self.upstream = SwitchedUpstream(self._upstream(config))
-        self.fills = Fills(Tools(reactor, self.store, self.upstream, self._hashing, self.meter, self._retry))
+        tools = Tools(reactor, self.store, self.upstream, self._hashing, self.meter, self._retry, self._stall)
+        self.fills = Fills(tools)
         self._cache = SwitchedCache(Closed(waiting))
         self._opened = False
-        sender = Sender(reading, self._hashing)
+        sender = Sender(Means(reading, self._hashing, reactor, self._retry))
         self.v2 = V2(self._cache, sender, self.meter, reactor, config.default_registry)
 
     def open(self) -> None:
@@ -131,6 +133,9 @@ class Engine:
 
     def _retry(self, failures: int) -> float | None:
         return pause(failures, self.config.now.upstream.retries, random.random())  # noqa: S311
+
+    def _stall(self) -> float:
+        return self.config.now.upstream.stall_timeout
 
 
 def _named(config: Config) -> set[Any]:

@@ -157,6 +157,10 @@ class BodyCut(OriginError):
     """A body ended before its length, or came to a stop (L{OriginTimeout} is raised for a manifest's alone)."""
 
 
+class GivenUp(BodyCut):
+    """Another process has given up what it fetched for this one as well, and did not say why."""
+
+
 # Ours --------------------------------------------------------------------------------------
 
 

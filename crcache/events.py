@@ -49,6 +49,7 @@ FIELDS = (
 REQUEST = Event("request", "a078e7a64d4d4d8081b4c74f6b7c25ea")
 NOT_HTTP = Event("not-http", "b58522584a5048848673d37a985ca482")
 RELAY_BROKEN = Event("relay-broken", "783f460d80a342c6a50a86ac81d9949d")
+CLIENT_LET_GO = Event("client-let-go", "820cc7db550a4251976fe17f3d342143")
 STALE_SERVED = Event("stale-served", "09b1f7f0afbf4ab480d57375e9c9452f")
 
 # Registries --------------------------------------------------------------------------------
@@ -67,6 +68,7 @@ CACHE_WAITING = Event("cache-waiting", "3e1bdfb2123c4311a9470b933bb2ce12")
 CACHE_THERE = Event("cache-there", "e27493bb99214238a45d40767f24eb3c")
 CACHE_FAILED = Event("cache-failed", "2f0127682ea543cb89cb0860886ba351")
 NOT_KEPT = Event("not-kept", "4755771d59d44999af0a647a378ff8f2")
+CARRIED_ON = Event("carried-on", "da50101c787a4f9e8b9d377aedb81e26")
 CONTENT_DAMAGED = Event("content-damaged", "036ce26692a94e88b0cf86c3de29152d")
 CONTENT_CHECKED = Event("content-checked", "fe8330f1a0bd4d299f4f2e8839586e13")
 

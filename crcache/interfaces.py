@@ -14,13 +14,12 @@ from twisted.internet.interfaces import IConsumer
 from twisted.web.http_headers import Headers
 from zope.interface import Attribute, Interface
 
+from crcache.errors import CrcacheError
 from crcache.facts import Membership, Query, TagEntry, Verdict
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository, Tag
 
 if TYPE_CHECKING:
-    from twisted.web.server import Request
-
     from crcache.asks import Ask
     from crcache.outcomes import Outcome
 
@@ -80,6 +79,7 @@ class IBody(Interface):
 
     size: int | None = Attribute("In bytes; None while nobody knows (then ranges wait).")
     verdict: Verdict = Attribute("FILLING until all bytes have been checked against the digest asked for.")
+    problem: CrcacheError | None = Attribute("Why it has FAILED; None before, and if nobody knows.")
 
     def open() -> int:
         """A descriptor to read from, which the caller closes. It stays good whatever becomes of the path.
@@ -257,29 +257,6 @@ class IMeter(Interface):
 
 
 # Towards clients ----------------------------------------------------------------------------
-
-
-class ISender(Interface):
-    """Puts a body behind an answer's headers.
-
-    For each method: status and headers (with `Content-Length` wherever the length is known) are set on the request,
-    nothing has been written yet. The request is finished, or its connection aborted if not all of the right bytes
-    can be had; either way the Deferred fires with the number of body bytes handed to the socket, also when the client
-    has gone away.
-    """
-
-    def send(request: Request, body: IBody, start: int, stop: int | None, held: bool) -> Deferred[int]:
-        """Bytes C{start} to C{stop} (exclusive) of the body, as they become readable.
-
-        @param stop: C{None} while the size is unknown: chunked, to the end.
-        @param held: withhold the last bytes until the body is verified (whole answers and open-ended ranges).
-        """
-
-    def relay(request: Request, answer: IAnswer, digest: Digest | None) -> Deferred[int]:
-        """An origin's body, as it comes. With a digest the last bytes are withheld until it is verified."""
-
-    def sized(body: IBody) -> Deferred[int]:
-        """The body's size as soon as it is known. Fails with L{BodyCut<crcache.errors.BodyCut>} if it never will be."""
 
 
 class ICache(Interface):

@@ -7,6 +7,7 @@ from enum import Enum
 
 from crcache.grammar.digest import Digest
 from crcache.interfaces import IAnswer, IBody
+from crcache.sending import IRest
 
 
 class CacheStatus(Enum):
@@ -66,6 +67,7 @@ class Blob:
     @ivar body: where to send from; C{None} if only HEAD was asked.
     @ivar size: in bytes; C{None} if nobody knows yet.
     @ivar following: whether it is another client's fill that is joined.
+    @ivar rest: where to go on if the file fails.
     """
 
     digest: Digest
@@ -74,6 +76,7 @@ class Blob:
     cache: CacheStatus
     age: float | None = None
     following: bool = False
+    rest: IRest | None = None
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,15 @@ class Relayed:
     """An origin's 2xx that goes through without being stored.
 
     @ivar digest: what the whole body must hash to; C{None} when it has no digest (lists) or is a part only.
+    @ivar rest: where to go on if it breaks off.
+    @ivar start: which byte of the whole body the first of this one is.
     """
 
     answer: IAnswer
     digest: Digest | None
     cache: CacheStatus = CacheStatus.BYPASS
+    rest: IRest | None = None
+    start: int = 0
 
 
 Outcome = Pong | Manifest | Blob | Relayed

@@ -11,9 +11,9 @@ from zope.interface import implementer
 from crcache import events
 from crcache.errors import (
     BlobUnknown,
-    BodyCut,
     CrcacheError,
     Denied,
+    GivenUp,
     OriginLied,
     ShuttingDown,
     StoreError,
@@ -65,6 +65,16 @@ class Fill:
         """Begin, resume or follow."""
         self._tools.meter.filling(1)
         self._driver = Deferred.fromCoroutine(self._drive())
+
+    @property
+    def problem(self) -> CrcacheError | None:
+        """As L{IBody.problem<crcache.interfaces.IBody>}."""
+        return self._problem
+
+    @property
+    def follows(self) -> bool:
+        """Whether it is another process that fetches."""
+        return self.verdict is Verdict.FILLING and IIngest.providedBy(self._source) and not self._source.owner
 
     def stop(self) -> Deferred[None]:
         """Let the fill be, resumable, and go away; one that is just being committed is.
@@ -212,7 +222,7 @@ class Fill:
                 return
             ingest = found
             try:
-                verdict = None if ingest.owner else await Follow(self._tools, ingest, self).run()
+                verdict = None if ingest.owner else await Follow(self._tools, self.query, ingest, self).run()
                 if verdict is None:
                     if await self._fetched(ingest):
                         return
@@ -221,7 +231,7 @@ class Fill:
                     self.verified(_size(ingest))
                     return
                 if self._is_open:
-                    raise BodyCut("another process has given the fill up")
+                    raise GivenUp("another process has given the fill up")
             finally:
                 ingest.close()
         raise StoreError("other processes keep failing to fetch this")

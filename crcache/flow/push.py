@@ -10,10 +10,12 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from crcache import events
-from crcache.flow.relay import request_id_of
-from crcache.flow.window import Window, abort
+from crcache.errors import CrcacheError, StoreError
+from crcache.flow.carry import Carry, Means
+from crcache.flow.ending import reset
+from crcache.flow.letting_go import LetGo, request_id_of
+from crcache.flow.window import Window
 from crcache.interfaces import IWatcher
-from crcache.workers import Workers
 
 log = Logger()
 
@@ -25,13 +27,16 @@ CHUNK = 128 << 10
 class PushSend:
     """Reads a window of a body in a worker thread and writes it to the request, as fast as the client takes it."""
 
-    def __init__(self, request: Request, window: Window, reading: Workers) -> None:
+    def __init__(self, request: Request, window: Window, means: Means, carry: Carry) -> None:
         """
-        @param reading: threads that read files.
+        @param carry: goes on when the file gives no more.
         """
         self._request = request
         self._window = window
-        self._reading = reading
+        self._reading = means.reading
+        self._clock = means.clock
+        self._carry = carry
+        self._let_go: LetGo | None = None
         self._paused = False
         self._reads = False
         self._over = False
@@ -43,6 +48,7 @@ class PushSend:
         self._request.notifyFinish().addErrback(lambda _: self._end())
         self._request.write(b"")
         self._request.registerProducer(self, True)
+        self._let_go = LetGo(self._clock, self._request, lambda: self._window.offset if self._paused else None)
         self._go_on()
         return self._done
 
@@ -73,27 +79,33 @@ class PushSend:
         window = self._window
         if window.finished:
             self._request.unregisterProducer()
-            self._let_go()
+            self._over_now()
+            window.close()
             self._request.finish()
             self._done.callback(window.sent)
-        elif window.failed:
-            self._abort()
+        elif window.wrong:
+            reset(self._request)
+            self._end()
         elif (end := min(window.limit(), window.offset + CHUNK)) > window.offset:
             self._reads = True
             self._reading.run(window.read, end).addCallbacks(self._read, self._unreadable)
+        elif window.failed:
+            self._leave_file(window.problem)
 
     def _read(self, data: bytes) -> None:
         self._reads = False
         if self._over:
             self._window.close()
         elif not data:
+            told = f"a cached file ends at byte {self._window.offset}, before its time"
             log.error(
-                "a cached file ends at byte {offset}, before its time (request {request_id})",
+                "{problem} (request {request_id})",
                 event=events.CONTENT_DAMAGED,
+                problem=told,
                 request_id=request_id_of(self._request),
-                offset=self._window.offset,
             )
-            self._abort()
+            self._carry.damaged()
+            self._leave_file(StoreError(told))
         else:
             self._window.offset += len(data)
             self._request.write(data)
@@ -104,25 +116,36 @@ class PushSend:
         if self._over:
             self._window.close()
         else:
+            told = f"a cached file cannot be read: {failure.value}"
             log.error(
-                "a cached file cannot be read: {problem} (request {request_id})",
+                "{problem} (request {request_id})",
                 event=events.CACHE_FAILED,
+                problem=told,
                 request_id=request_id_of(self._request),
-                problem=failure.value,
             )
-            self._abort()
+            self._carry.damaged(failure.value)
+            self._leave_file(StoreError(told))
 
-    def _abort(self) -> None:
-        abort(self._request)
-        self._end()
+    def _leave_file(self, problem: CrcacheError | None) -> None:
+        """The file gives no more, for this reason."""
+        if problem is None or not self._carry.can(problem):
+            self._carry.end(problem)
+            self._end()
+            return
+        self._request.unregisterProducer()
+        self._over_now()
+        sent = self._window.sent
+        self._carry.start(problem, self._paused).addCallback(lambda more: sent + more).chainDeferred(self._done)
 
     def _end(self) -> None:
         if not self._over:
-            self._let_go()
+            self._over_now()
+            if not self._reads:
+                self._window.close()
             self._done.callback(self._window.sent)
 
-    def _let_go(self) -> None:
+    def _over_now(self) -> None:
         self._over = True
         self._window.body.unwatch(self)
-        if not self._reads:
-            self._window.close()
+        if self._let_go is not None:
+            self._let_go.stop()

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
+from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 from zope.interface import implementer
 
 from crcache import events
-from crcache.flow.window import HELD, abort
+from crcache.flow.ending import end_short, reset
+from crcache.flow.letting_go import LetGo, request_id_of
+from crcache.flow.window import HELD
 from crcache.grammar.digest import Digest
 from crcache.interfaces import IAnswer
 from crcache.workers import Workers
@@ -23,21 +25,20 @@ log = Logger()
 BATCH = 256 << 10
 
 
-def request_id_of(request: Request) -> str:
-    """What a request is called in the log: as its answer's head says."""
-    return str(request.responseHeaders.getRawHeaders("X-Request-Id", ["-"])[0])
-
-
 @implementer(IConsumer, IPushProducer)
 class Relay:
     """Takes an answer's body at the client's pace. With a digest its last bytes wait until all are verified."""
 
-    def __init__(self, request: Request, answer: IAnswer, digest: Digest | None, hashing: Workers) -> None:
+    def __init__(
+        self, request: Request, answer: IAnswer, digest: Digest | None, hashing: Workers, clock: IReactorTime
+    ) -> None:
         self._request = request
         self._answer = answer
         self._digest = digest
         self._hasher: Any = None if digest is None else digest.hasher()
         self._hashing = hashing
+        self._clock = clock
+        self._let_go: LetGo | None = None
         self._producer: IPushProducer | None = None
         self._pending: list[bytes] = []
         self._pending_bytes = 0
@@ -46,17 +47,32 @@ class Relay:
         self._slow = False
         self._paused = False
         self._ended = False
+        self._broken = False
         self._over = False
         self._sent = 0
         self._done: Deferred[int] = Deferred()
 
     def start(self) -> Deferred[int]:
         """Write the head, then the body; fires with the number of body bytes written once it is over."""
-        self._request.notifyFinish().addErrback(lambda _: self._gone())
         if self._digest is None or self._answer.length != 0:
             # The head of an empty body is all of the answer, and waits for the verdict.
             self._request.write(b"")
+        return self._begin()
+
+    def go_on(self, hasher: Any, slow: bool) -> Deferred[int]:
+        """As L{start}, behind a head and the first part of a body that have been written.
+
+        @param hasher: has seen all of the body before the answer's; C{None} without a digest.
+        @param slow: whether the client takes nothing just now.
+        """
+        self._hasher = hasher
+        self._slow = slow
+        return self._begin()
+
+    def _begin(self) -> Deferred[int]:
+        self._request.notifyFinish().addErrback(lambda _: self._gone())
         self._request.registerProducer(self, True)
+        self._let_go = LetGo(self._clock, self._request, lambda: self._sent if self._slow else None)
         self._answer.deliver(self).addCallbacks(self._complete, self._cut)
         return self._done
 
@@ -65,6 +81,7 @@ class Relay:
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """As L{IConsumer}: the answer's body."""
         self._producer = cast(IPushProducer, producer)
+        self._throttle()
 
     def unregisterProducer(self) -> None:
         """As L{IConsumer}."""
@@ -115,6 +132,8 @@ class Relay:
         if not self._pending:
             if self._ended:
                 self._judge()
+            elif self._broken:
+                self._end_short()
             return
         batch, self._pending, self._pending_bytes = b"".join(self._pending), [], 0
         self._busy = True
@@ -144,7 +163,8 @@ class Relay:
                 request_id=request_id_of(self._request),
                 digest=str(self._digest),
             )
-            self._abort()
+            reset(self._request)
+            self._gone()
 
     def _pass_on(self, data: bytes) -> None:
         if data:
@@ -168,7 +188,12 @@ class Relay:
                 request_id=request_id_of(self._request),
                 problem=failure.value,
             )
-            self._abort()
+            if self._hasher is None:
+                self._end_short()
+            else:
+                # Behind what has come and is still to be hashed.
+                self._broken = True
+                self._hash()
 
     def _failed(self, failure: Failure) -> None:
         log.failure(
@@ -177,22 +202,27 @@ class Relay:
             event=events.INTERNAL_ERROR,
             request_id=request_id_of(self._request),
         )
-        self._abort()
+        self._end_short()
 
     def _finish(self) -> None:
         self._request.unregisterProducer()
-        self._over = True
+        self._end()
         self._request.finish()
         self._done.callback(self._sent)
 
-    def _abort(self) -> None:
-        abort(self._request)
+    def _end_short(self) -> None:
+        end_short(self._request)
         self._gone()
 
     def _gone(self) -> None:
         if not self._over:
             # First: an answer that is given up breaks off, which is no news then.
-            self._over = True
+            self._end()
             self._answer.abort()
             self._pending.clear()
             self._done.callback(self._sent)
+
+    def _end(self) -> None:
+        self._over = True
+        if self._let_go is not None:
+            self._let_go.stop()

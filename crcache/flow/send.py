@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import Any
@@ -14,15 +15,30 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from crcache import events
-from crcache.flow.relay import request_id_of
+from crcache.errors import CrcacheError, StoreError
+from crcache.flow.carry import Carry, Means
+from crcache.flow.ending import end_short, reset
+from crcache.flow.letting_go import LetGo, request_id_of
 from crcache.flow.window import Window
 from crcache.interfaces import IWatcher
-from crcache.workers import Workers
 
 log = Logger()
 
 #: Bytes offered to the socket at one event, so that many clients have their turns.
 WINDOW = 1 << 20
+
+#: What a socket fails with. All else is the file's.
+_CLIENTS = frozenset(
+    {
+        errno.EBADF,
+        errno.ENOTCONN,
+        errno.ETIMEDOUT,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENETDOWN,
+    }
+)
 
 
 @implementer(IPullProducer, IWatcher)
@@ -34,17 +50,20 @@ class FileSend:
     asks for the next such event only when there is something to send, so a waiting one costs nothing.
     """
 
-    def __init__(self, request: Request, transport: Any, window: Window, reading: Workers) -> None:
+    def __init__(self, request: Request, transport: Any, window: Window, means: Means, carry: Carry) -> None:
         """
         @param transport: the channel's transport, as L{plain_socket} found it.
-        @param reading: threads that read what is not in memory.
+        @param carry: goes on when the file gives no more.
         """
         self._request = request
         self._channel: HTTPChannel = request.channel
         self._transport = transport
         self._socket: socket.socket = transport.getHandle()
         self._window = window
-        self._reading = reading
+        self._reading = means.reading
+        self._clock = means.clock
+        self._carry = carry
+        self._let_go: LetGo | None = None
         self._probing = True
         self._in_memory_to = 0
         self._registering = False
@@ -61,7 +80,11 @@ class FileSend:
         self._registering = True
         self._transport.registerProducer(self, False)
         self._registering = False
+        self._let_go = LetGo(self._clock, self._request, self._given)
         return self._done
+
+    def _given(self) -> int | None:
+        return None if self._waiting or self._loading else self._window.offset
 
     # IPullProducer
 
@@ -72,17 +95,28 @@ class FileSend:
         try:
             self._produce()
         except OSError as error:
-            # The client's side of it is noticed by the transport as well; the file's side only here.
-            told, request_id = "sending broke off: {error} (request {request_id})", request_id_of(self._request)
-            log.debug(told, error=error.strerror, request_id=request_id)
-            self._abort()
+            if isinstance(error, ConnectionError) or error.errno in _CLIENTS:
+                # The transport notices it as well.
+                told, request_id = "sending broke off: {error} (request {request_id})", request_id_of(self._request)
+                log.debug(told, error=error.strerror, request_id=request_id)
+                self._end_short()
+            else:
+                unread = f"a cached file cannot be read: {error.strerror}"
+                log.error(
+                    "{problem} (request {request_id})",
+                    event=events.CACHE_FAILED,
+                    problem=unread,
+                    request_id=request_id_of(self._request),
+                )
+                self._carry.damaged(error)
+                self._leave_file(StoreError(unread))
         except Exception:
             log.failure(
                 "sending broke off (request {request_id})",
                 event=events.INTERNAL_ERROR,
                 request_id=request_id_of(self._request),
             )
-            self._abort()
+            self._end_short()
 
     def stopProducing(self) -> None:
         """As L{IPullProducer}: the connection is gone."""
@@ -101,14 +135,18 @@ class FileSend:
         if window.finished:
             self._finish()
             return
-        if window.failed:
-            self._abort()
+        if window.wrong:
+            reset(self._request)
+            self._end()
             return
         end = min(window.limit(), window.offset + WINDOW)
         if window.offset < self._in_memory_to:
             end = min(end, self._in_memory_to)
         if end <= window.offset:
-            self._waiting = True
+            if window.failed:
+                self._leave_file(window.problem)
+            else:
+                self._waiting = True
             return
         if not self._in_memory(end - 1):
             self._load(end)
@@ -118,13 +156,15 @@ class FileSend:
         except BlockingIOError:
             sent = -1
         if sent == 0:
+            short = f"a cached file ends at byte {window.offset}, before its time"
             log.error(
-                "a cached file ends at byte {offset}, before its time (request {request_id})",
+                "{problem} (request {request_id})",
                 event=events.CONTENT_DAMAGED,
+                problem=short,
                 request_id=request_id_of(self._request),
-                offset=window.offset,
             )
-            self._abort()
+            self._carry.damaged()
+            self._leave_file(StoreError(short))
             return
         window.offset += max(sent, 0)
         if window.finished:
@@ -159,28 +199,46 @@ class FileSend:
             self._transport.startWriting()
 
     def _finish(self) -> None:
+        self._give_back()
+        self._over_now()
+        self._window.close()
+        self._request.finish()
+        self._done.callback(self._window.sent)
+
+    def _give_back(self) -> None:
+        """Have the channel in its place again."""
         self._transport.unregisterProducer()
         self._transport.registerProducer(self._channel, True)
         # It may have been paused for an earlier answer, and the transport told us in its stead that it is empty again.
         self._channel.resumeProducing()
-        self._let_go()
-        self._request.finish()
-        self._done.callback(self._window.sent)
 
-    def _abort(self) -> None:
-        self._transport.abortConnection()
+    def _leave_file(self, problem: CrcacheError | None) -> None:
+        """The file gives no more, for this reason."""
+        if problem is None or not self._carry.can(problem):
+            self._carry.end(problem)
+            self._end()
+            return
+        self._give_back()
+        self._over_now()
+        sent = self._window.sent
+        self._carry.start(problem, slow=False).addCallback(lambda more: sent + more).chainDeferred(self._done)
+
+    def _end_short(self) -> None:
+        end_short(self._request)
         self._end()
 
     def _end(self) -> None:
         if not self._over:
-            self._let_go()
+            self._over_now()
+            if not self._loading:
+                self._window.close()
             self._done.callback(self._window.sent)
 
-    def _let_go(self) -> None:
+    def _over_now(self) -> None:
         self._over = True
         self._window.body.unwatch(self)
-        if not self._loading:
-            self._window.close()
+        if self._let_go is not None:
+            self._let_go.stop()
 
 
 def plain_socket(request: Request) -> Any | None:

@@ -6,48 +6,72 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from crcache.errors import BodyCut
+from crcache.errors import BodyCut, StoreError
 from crcache.facts import Verdict
+from crcache.flow.carry import Carry, Means
 from crcache.flow.push import PushSend
 from crcache.flow.relay import Relay
 from crcache.flow.send import FileSend, plain_socket
 from crcache.flow.window import Window
 from crcache.grammar.digest import Digest
-from crcache.interfaces import IAnswer, IBody, ISender, IWatcher
-from crcache.workers import Workers
+from crcache.interfaces import IAnswer, IBody, IWatcher
+from crcache.sending import IRest, ISender
 
 
 @implementer(ISender)
 class Sender:
     """sendfile where the socket is plain and the length known, a push producer elsewhere."""
 
-    def __init__(self, reading: Workers, hashing: Workers) -> None:
-        """
-        @param reading: threads that read files.
-        @param hashing: threads that hash.
-        """
-        self._reading = reading
-        self._hashing = hashing
+    def __init__(self, means: Means) -> None:
+        self._means = means
 
-    def send(self, request: Request, body: IBody, start: int, stop: int | None, held: bool) -> Deferred[int]:
+    def send(
+        self, request: Request, body: IBody, start: int, stop: int | None, held: bool, rest: IRest | None = None
+    ) -> Deferred[int]:
         """As L{ISender.send}."""
         if request.channel is None:
             return succeed(0)
-        if body.verdict is Verdict.FAILED:
-            # It has failed since the cache answered: there is still time to say so.
-            raise BodyCut("the origin broke off before the first byte; try again")
-        window = Window(body, start, stop, held)
+        try:
+            if body.verdict is Verdict.FAILED:
+                # It has failed since the cache answered: there is still time to say so.
+                problem = body.problem
+                said = "the origin broke off before the first byte; try again"
+                raise problem if isinstance(problem, StoreError) else BodyCut(said)
+            window = Window(body, start, stop, held)
+        except StoreError:
+            if rest is None or (held and start):
+                raise
+            digest = rest.digest if held else None
+            return Deferred.fromCoroutine(self._without_file(request, digest, start, stop, rest))
         transport = None if stop is None else plain_socket(request)
+        carry = Carry(request, window, rest, self._means)
         if transport is None:
-            return PushSend(request, window, self._reading).start()
-        return FileSend(request, transport, window, self._reading).start()
+            return PushSend(request, window, self._means, carry).start()
+        return FileSend(request, transport, window, self._means, carry).start()
 
-    def relay(self, request: Request, answer: IAnswer, digest: Digest | None) -> Deferred[int]:
+    async def _without_file(
+        self, request: Request, digest: Digest | None, start: int, stop: int | None, rest: IRest
+    ) -> int:
+        answer = await rest.ask(start, stop)
+        if request.channel is None:
+            answer.abort()
+            return 0
+        return await self._relay(request, self._means.lasting(request, rest, start, stop, answer), digest)
+
+    def relay(
+        self, request: Request, answer: IAnswer, digest: Digest | None, rest: IRest | None = None, start: int = 0
+    ) -> Deferred[int]:
         """As L{ISender.relay}."""
         if request.channel is None:
             answer.abort()
             return succeed(0)
-        return Relay(request, answer, digest, self._hashing).start()
+        if rest is not None:
+            stop = None if answer.length is None else start + answer.length
+            answer = self._means.lasting(request, rest, start, stop, answer)
+        return self._relay(request, answer, digest)
+
+    def _relay(self, request: Request, answer: IAnswer, digest: Digest | None) -> Deferred[int]:
+        return Relay(request, answer, digest, self._means.hashing, self._means.clock).start()
 
     def sized(self, body: IBody) -> Deferred[int]:
         """As L{ISender.sized}."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twisted.internet.interfaces import IReactorTime
 
 from crcache.facts import Query
+from crcache.flow.still import StandingStill
 from crcache.grammar.digest import Digest
 from crcache.interfaces import IMeter, IStore, IUpstream
 from crcache.workers import Workers
+
+
+def _stall() -> float:
+    return 20.0
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,8 @@ class Tools:
 
     @ivar hashing: the threads that hash.
     @ivar retry: how many seconds to wait after so many failures in a row without progress; C{None} to give up.
+    @ivar stall: seconds without a byte after which an origin's connection is given up.
+    @ivar still: fills of other processes that nobody waits for any more.
     """
 
     clock: IReactorTime
@@ -27,6 +34,8 @@ class Tools:
     hashing: Workers
     meter: IMeter
     retry: Callable[[int], float | None]
+    stall: Callable[[], float] = _stall
+    still: StandingStill = field(default_factory=StandingStill)
 
     @staticmethod
     def digest(query: Query) -> Digest:

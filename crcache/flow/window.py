@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
-from twisted.web.server import Request
-
+from crcache.errors import CrcacheError, GivenUp, OriginLied
 from crcache.facts import Verdict
 from crcache.interfaces import IBody
 
 #: How many of the last bytes are withheld until the body is verified.
 HELD = 64 << 10
 _BUFFER = 1 << 20
-
-
-def abort(request: Request) -> None:
-    """Close a client's connection at once: a body that cannot be had whole must not look as if it had ended."""
-    if request.channel is not None:
-        transport: Any = request.channel.transport
-        transport.abortConnection()
 
 
 class Window:
@@ -57,6 +48,30 @@ class Window:
         return self.body.verdict is Verdict.FAILED
 
     @property
+    def wrong(self) -> bool:
+        """Whether of what has been sent some is wrong, as far as one knows, or nothing will ever tell."""
+        lied = self.problem is None or isinstance(self.problem, OriginLied)
+        return self.failed and (lied or (isinstance(self.problem, GivenUp) and not self._held))
+
+    @property
+    def problem(self) -> CrcacheError | None:
+        """Why the body has failed."""
+        return self.body.problem
+
+    @property
+    def held(self) -> bool:
+        """Whether the last bytes wait for the verdict."""
+        return self._held
+
+    @property
+    def unbroken(self) -> bool:
+        """Whether everything before what was asked for is there as well."""
+        at = 0
+        while at < self._start and (further := self.body.readable(at)) > at:
+            at = further
+        return at >= self._start
+
+    @property
     def finished(self) -> bool:
         """Whether all has been sent."""
         stop = self._stop
@@ -68,7 +83,7 @@ class Window:
         """Up to where bytes may be sent now."""
         body = self.body
         limit = body.readable(self.offset)
-        if self._held and body.verdict is Verdict.FILLING:
+        if self._held and body.verdict is not Verdict.VERIFIED:
             # Without a size any byte may be the last: then what is there now, less what is held, may go.
             limit = min(limit, (limit if body.size is None else body.size) - HELD)
         return limit if self._stop is None else min(limit, self._stop)

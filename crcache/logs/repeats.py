@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -19,6 +20,8 @@ MOST = 5
 PERIOD = 60.0
 #: Different things that are counted at a time.
 _KEPT = 1024
+#: A file's path in a problem: each digest has one of its own, and all are on the same full disk.
+_PATH = re.compile(r"\S*/\S*")
 
 
 @dataclass
@@ -38,9 +41,9 @@ class _Period:
 class Repeats:
     """Passes events on, but warnings and errors about the same thing no more than L{MOST} times in L{PERIOD} seconds.
 
-    The same is what has the same event, registry and problem; without a problem, what is said in the same words but
-    for their details. When a period is over, one line says how many were kept back. Requests' own lines all pass, and
-    whatever is critical.
+    The same is what has the same event, registry and problem, whatever files that names; without a problem, what is
+    said in the same words but for their details. When a period is over, one line says how many were kept back.
+    Requests' own lines all pass, and whatever is critical.
     """
 
     def __init__(self, observer: ILogObserver, seconds: Callable[[], float]) -> None:
@@ -117,5 +120,5 @@ def _same(event: LogEvent) -> Hashable:
     if kind is None:
         return level_of(event), event.get("log_namespace"), message_of(event)
     # A request's id, or an offset, would make each sentence another one; a `line` is a whole sentence by itself.
-    words = fields.get("problem") or str(event.get("line") or event.get("log_format"))
+    words = _PATH.sub("", str(fields.get("problem", ""))) or str(event.get("line") or event.get("log_format"))
     return kind, fields.get("registry"), words, None if failure is None else str(failure.type)

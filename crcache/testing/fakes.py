@@ -14,12 +14,13 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from crcache.asks import Ask
-from crcache.errors import BodyCut
+from crcache.errors import BodyCut, CrcacheError
 from crcache.facts import Verdict
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry
-from crcache.interfaces import IAnswer, IBody, ICache, IMeter, ISender, IWatcher
+from crcache.interfaces import IAnswer, IBody, ICache, IMeter, IWatcher
 from crcache.outcomes import Outcome
+from crcache.sending import IRest, ISender
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -53,12 +54,11 @@ class MemoryBody:
     """
 
     def __init__(self, data: bytes = b"", size: int | None = None, verdict: Verdict = Verdict.VERIFIED) -> None:
-        """
-        @param size: C{None} takes the data's, unless it is still filling: then nobody knows.
-        """
+        """A C{size} of C{None} takes the data's, unless it is still filling: then nobody knows."""
         self.data = data
         self.size = len(data) if size is None and verdict is Verdict.VERIFIED else size
         self.verdict = verdict
+        self.problem: CrcacheError | None = None
         self.watchers: list[IWatcher] = []
 
     def open(self) -> int:
@@ -146,13 +146,17 @@ class FakeSender:
         self.sends: list[tuple[int, int | None, bool]] = []
         self.relays: list[Digest | None] = []
 
-    def send(self, request: Request, body: IBody, start: int, stop: int | None, held: bool) -> Deferred[int]:
+    def send(
+        self, request: Request, body: IBody, start: int, stop: int | None, held: bool, rest: IRest | None = None
+    ) -> Deferred[int]:
         """As L{ISender.send}; the body is a L{MemoryBody}."""
         assert isinstance(body, MemoryBody)
         self.sends.append((start, stop, held))
         return _Sending(request, body, start, stop, held).done
 
-    def relay(self, request: Request, answer: IAnswer, digest: Digest | None) -> Deferred[int]:
+    def relay(
+        self, request: Request, answer: IAnswer, digest: Digest | None, rest: IRest | None = None, start: int = 0
+    ) -> Deferred[int]:
         """As L{ISender.relay}, all at once."""
         self.relays.append(digest)
         consumer = _Collector()
@@ -293,8 +297,4 @@ class _Idle:
     def pauseProducing(self) -> None:
         pass
 
-    def resumeProducing(self) -> None:
-        pass
-
-    def stopProducing(self) -> None:
-        pass
+    resumeProducing = stopProducing = pauseProducing

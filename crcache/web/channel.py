@@ -101,6 +101,19 @@ class Channel(HTTPChannel):
         else:
             self._close()
 
+    def end_short(self) -> None:
+        """End the answer at hand behind what has been written of it, short of what its head announced.
+
+        What ends so, containerd resumes; a reset would fail its pull. Without length and chunks, only a reset says
+        that it is not the end.
+        """
+        if _measured(self.requests[0]):
+            self._close()
+            # For a client that does not take what has been written either.
+            self.setTimeout(self.timeOut)
+        else:
+            cast(ITCPTransport, self.transport).abortConnection()
+
     def cut(self) -> None:
         """End it now, whatever there is still to be sent.
 

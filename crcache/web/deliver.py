@@ -10,8 +10,9 @@ from crcache.errors import OriginLied
 from crcache.grammar.digest import Digest
 from crcache.grammar.length import parse_length
 from crcache.grammar.ranges import RangeSpec, Span, content_range
-from crcache.interfaces import IMeter, ISender
+from crcache.interfaces import IMeter
 from crcache.outcomes import Blob, Manifest, Outcome, Pong, Relayed
+from crcache.sending import ISender
 from crcache.web.conditions import not_modified
 from crcache.web.link import next_page
 from crcache.web.parse import REFERRERS_PARAMETERS, TAGS_PARAMETERS, ns_of, range_of
@@ -81,7 +82,7 @@ class Delivery:
         if outcome.following:
             self._meter.following(1)
         try:
-            exchange.sent = await self._sender.send(request, body, start, stop, held)
+            exchange.sent = await self._sender.send(request, body, start, stop, held, outcome.rest)
         finally:
             if outcome.following:
                 self._meter.following(-1)
@@ -100,7 +101,7 @@ class Delivery:
             answer.abort()
             request.finish()
         else:
-            exchange.sent = await self._sender.relay(request, answer, outcome.digest)
+            exchange.sent = await self._sender.relay(request, answer, outcome.digest, outcome.rest, outcome.start)
 
 
 def _has_already(request: Request, digest: Digest) -> bool:

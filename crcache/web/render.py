@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from twisted.internet.interfaces import ITCPTransport
 from twisted.web.http import RESPONSES
 from twisted.web.http_headers import Headers
 from twisted.web.server import Request
@@ -16,6 +15,9 @@ from crcache.errors import CrcacheError, RequestInvalid
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry
 from crcache.outcomes import CacheStatus
+
+if TYPE_CHECKING:
+    from crcache.web.channel import Channel
 
 Lines = list[tuple[str, str]]
 
@@ -99,9 +101,10 @@ def set_head(request: Request, status: int, lines: Iterable[tuple[str, str]]) ->
     request.responseHeaders = headers
 
 
-def abort(request: Request) -> None:
-    """Close the client's connection at once, so that it takes nothing for complete."""
-    cast(ITCPTransport, request.transport).abortConnection()
+def end_short(request: Request) -> None:
+    """End an answer that has begun behind what has been written of it, so that nobody takes it for complete."""
+    if request.channel is not None:
+        cast("Channel", request.channel).end_short()
 
 
 def finish(request: Request, body: bytes) -> int:

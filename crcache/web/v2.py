@@ -15,11 +15,12 @@ from twisted.web.server import NOT_DONE_YET
 from crcache import events
 from crcache.errors import CrcacheError, ShuttingDown
 from crcache.grammar.reference import Registry
-from crcache.interfaces import ICache, IMeter, ISender
+from crcache.interfaces import ICache, IMeter
 from crcache.outcomes import Relayed
+from crcache.sending import ISender
 from crcache.web.deliver import Delivery
 from crcache.web.parse import parse, request_id_of
-from crcache.web.render import abort, refuse
+from crcache.web.render import end_short, refuse
 from crcache.web.requestlog import Exchange, RequestLog
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class V2(Resource):
         if exchange.gone or request.finished:
             return
         if request.startedWriting:
-            abort(request)
+            end_short(request)
             return
         exchange.problem = error.message
         exchange.status, exchange.sent = refuse(request, error, exchange.request_id, exchange.registry)

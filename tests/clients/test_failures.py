@@ -28,14 +28,19 @@ class BreakingOffTests(FailureCase):
     """After the first byte."""
 
     async def test_for_good(self) -> None:
-        """If the origin fails for good, the client's connection is aborted: never a clean end, nor all of the bytes."""
+        """If the origin fails for good, the answer ends short of its length, without a reset: clients ask for the rest
+        then. What came is kept for them.
+        """
         self.origin.fault(Fault(cut=MIB), "blob")
         self.origin.fault(Fault(hang_up=True), "blob", times=None)
         answer = await (await self.begin(self.target)).end()
-        self.assertEqual(answer.status, 200)
-        self.assertIs(answer.clean, False)
-        self.assertFalse(answer.complete)
-        self.assertEqual(answer.raw, DATA[: len(answer.raw)])
+        self.assertEqual((answer.status, answer.clean, answer.complete), (200, True, False))
+        self.assertEqual(answer.raw, DATA[:MIB])
+        self.origin.script.clear()
+        rest = await self.ask(self.target, ("Range", f"bytes={MIB}-"))
+        self.assertEqual((rest.status, rest.complete), (206, True))
+        self.assertEqual(answer.raw + rest.body, DATA)
+        self.assertEqual(self.origin.asked("blob")[-1].header("Range"), f"bytes={MIB}-")
 
     async def test_resumed(self) -> None:
         """A broken fetch is resumed with C{Range} where it broke off; the client notices nothing."""
@@ -68,8 +73,7 @@ class BreakingOffTests(FailureCase):
         self.origin.fault(Fault(hang_up=True), "blob", times=None)
         answer = await self.ask(self.target)
         self.assertEqual((answer.status, answer.one("Transfer-Encoding")), (200, "chunked"))
-        self.assertIs(answer.clean, False)
-        self.assertFalse(answer.complete)
+        self.assertEqual((answer.clean, answer.complete), (True, False))
 
     async def test_wrong_bytes(self) -> None:
         """Bytes that are not the digest's are never served whole, nor kept; the next client gets the right ones."""
@@ -112,16 +116,29 @@ class BreakingOffTests(FailureCase):
         self.assertFalse(answer.complete and answer.status == 200)
 
     async def test_private(self) -> None:
-        """A relayed body that breaks off, or is wrong, aborts the client's connection too."""
+        """A relayed body that breaks off for good ends short; one that is wrong, with a reset."""
         tokens = Tokens(users={"alice": "wonderland"}, anonymous=())
         self.origin.auth = tokens
         bearer = ("Authorization", "Bearer " + tokens.issue("alice", [f"repository:{REPO}:pull"]))
-        for fault in (Fault(cut=MIB), Fault(wrong=True)):
+        for fault in (Fault(cut=MIB, ignore_range=True), Fault(wrong=True)):
             self.origin.fault(fault, "blob", times=None)
             answer = await self.ask(self.target, bearer)
-            self.assertEqual((answer.status, answer.clean, answer.complete), (200, False, False))
+            self.assertEqual((answer.status, answer.clean, answer.complete), (200, not fault.wrong, False))
             self.origin.script.clear()
         self.assertEqual((await self.ask(self.target, bearer)).body, DATA)
+
+    async def test_private_resumed(self) -> None:
+        """A relayed body that breaks off is asked for again from there; the client notices nothing."""
+        tokens = Tokens(users={"alice": "wonderland"}, anonymous=())
+        self.origin.auth = tokens
+        bearer = ("Authorization", "Bearer " + tokens.issue("alice", [f"repository:{REPO}:pull"]))
+        self.origin.fault(Fault(cut=MIB), "blob", times=None)
+        answer = await self.ask(self.target, bearer)
+        self.assertEqual((answer.status, answer.complete, answer.body), (200, True, DATA))
+        part = await self.ask(self.target, bearer, ("Range", f"bytes=5-{2 * MIB}"))
+        self.assertEqual((part.status, part.body), (206, DATA[5 : 2 * MIB + 1]))
+        spans = [record.header("Range") for record in self.origin.asked("blob") if record.status == 206]
+        self.assertEqual(spans[-2:], [f"bytes=5-{2 * MIB}", f"bytes={MIB + 5}-{2 * MIB}"])
 
 
 class BeforeTests(FailureCase):

@@ -12,12 +12,14 @@ from twisted.internet.ssl import CertificateOptions
 
 from crcache.grammar.reference import Registry
 from crcache.settings import RegistrySettings
+from crcache.store import ingest
 from crcache.testing.certificates import Authority
 from crcache.testing.content import noise
 from crcache.testing.registry import FakeRegistry
 from crcache.testing.script import Fault
 from tests.clients.case import IMPATIENT, NAME, REPO, ClientCase, blob_path, manifest_path
 from tests.clients.http import Answer, request, send
+from tests.clients.test_disk import Disk
 from tests.web.cases import reactor
 
 MIB = 1 << 20
@@ -103,12 +105,26 @@ class ListenerTests(ClientCase):
         await self.pull(self.listen_with_tls())
 
     async def test_tls_broken_off(self) -> None:
-        """There, too, a body that cannot be had whole ends in an abort."""
+        """There, too, a body that cannot be had whole ends short, and without TLS's own farewell."""
         endpoint = self.listen_with_tls(upstream=IMPATIENT)
         self.origin.fault(Fault(cut=MIB), "blob")
         self.origin.fault(Fault(hang_up=True), "blob", times=None)
         answer = await self.through(endpoint, blob_path(self.image.layers[0]))
         self.assertEqual((answer.status, answer.clean, answer.complete), (200, False, False))
+
+    async def test_tls_disk_full(self) -> None:
+        """There, too, a body whose file cannot be written goes on from the origin, and one in chunks as well."""
+        endpoint = self.listen_with_tls(upstream=IMPATIENT)
+        disk = Disk()
+        self.patch(ingest, "write_all", disk.write)
+        for fault in (Fault(), Fault(unsized="chunked")):
+            disk.room = MIB + 77
+            self.origin.fault(fault, "blob", times=2)
+            answer = await self.through(endpoint, blob_path(self.image.layers[0]))
+            self.assertTrue(answer.complete and answer.body == DATA)
+            await self.settled()
+            self.origin.script.clear()
+        self.assertEqual(len(self.origin.asked("blob")), 4)
 
     async def test_unix(self) -> None:
         """So may they over a UNIX socket."""

@@ -18,7 +18,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
+from crcache.errors import CrcacheError
 from crcache.facts import Verdict
+from crcache.flow.carry import Means
 from crcache.flow.sender import Sender
 from crcache.interfaces import IBody, IWatcher
 from crcache.web.site import Request, Site
@@ -46,6 +48,7 @@ class GrowingBody:
         self.data = data
         self.size = len(data) if size == -1 else size
         self.verdict = Verdict.FILLING
+        self.problem: CrcacheError | None = None
         self.there = there
         self.watchers: set[IWatcher] = set()
 
@@ -76,6 +79,11 @@ class GrowingBody:
         """So much is there now."""
         self.there = there
         self.tell()
+
+    def fail(self, problem: CrcacheError) -> None:
+        """It will not be had whole."""
+        self.problem = problem
+        self.judge(Verdict.FAILED)
 
     def judge(self, verdict: Verdict) -> None:
         """It has been checked."""
@@ -191,7 +199,8 @@ class SendCase(AsyncTestCase):
         self.workers = Workers(cast(IReactorFromThreads, reactor), 4, "test")
         self.workers.start()
         self.addCleanup(self.workers.stop)
-        self.sender = Sender(self.workers, self.workers)
+        clock = cast(Any, reactor)
+        self.sender = Sender(Means(self.workers, self.workers, clock, lambda failures: 0.01 if failures < 4 else None))
         self.bodies = Bodies()
         self.addCleanup(lambda: Deferred.fromCoroutine(quiet()))
         self.port = self.listen()

@@ -10,13 +10,19 @@ from crcache.errors import BodyCut, StoreError
 from crcache.facts import Verdict
 from crcache.flow.fills import Fills
 from crcache.flow.follow import CLAIM, POLL
+from crcache.flow.still import StandingStill
 from crcache.flow.tools import Tools
+from crcache.grammar.digest import Digest
+from crcache.grammar.reference import DOCKER_IO
 from crcache.interfaces import IStore
 from crcache.store.filesystem import Filesystem
 from crcache.testing.fakes import FakeMeter
 from crcache.testing.upstream import FakeUpstream, Turn
 from crcache.workers import Inline
 from tests.flow.scene import ALPINE, DATA, DIGEST, PAUSE, RETRIES, SEGMENT, FillCase, Watcher, bytes_of, query
+
+#: Seconds without a byte after which an origin is given up.
+STALL = 4.0
 
 
 class FollowTests(FillCase):
@@ -38,7 +44,8 @@ class FollowTests(FillCase):
         """Have a second process."""
         super().setUp()
         self.second_upstream = FakeUpstream(DATA)
-        tools = Tools(self.clock, self.another(), self.second_upstream, Inline(), FakeMeter(), self._retry)
+        upstream, meter = self.second_upstream, FakeMeter()
+        tools = Tools(self.clock, self.another(), upstream, Inline(), meter, self._retry, lambda: STALL)
         self.second = Fills(tools)
         self.addCleanup(lambda: self.second.stop() and None)
 
@@ -196,6 +203,96 @@ class FollowTests(FillCase):
         self.pass_time(CLAIM * 2)
         self.assertIs(second.verdict, Verdict.FAILED)
         self.failureResultOf(second.opened(), StoreError)
+
+    def test_stands_still(self) -> None:
+        """When the first makes no progress for so long, the second stops waiting; its clients are told why."""
+        self.stalled()
+        self.begin()
+        second = self.second.begin(query(), None)
+        self.pass_time(STALL * 1.4)
+        self.assertIs(second.verdict, Verdict.FILLING)
+        self.assertTrue(second.follows)
+        self.pass_time(STALL * 0.4)
+        self.assertIs(second.verdict, Verdict.FAILED)
+        self.assertIsInstance(second.problem, StoreError)
+        self.assertFalse(second.follows)
+        self.assertEqual(bytes_of(second), DATA[: SEGMENT + 5])
+        self.assertEqual((len(self.second), self.second_upstream.queries), (0, []))
+
+    def test_goes_on(self) -> None:
+        """A byte now and then is progress, wherever it comes; that the size is known is, too."""
+        first = self.owned()
+        second = self.second.begin(query(), None)
+        for do in (
+            lambda: first.settle(None),
+            lambda: first.write(0, [DATA[:1]]),
+            lambda: first.settle(len(DATA)),
+            lambda: first.write(2 * SEGMENT, [DATA[2 * SEGMENT : 2 * SEGMENT + 1]]),
+            lambda: first.write(2 * SEGMENT + 1, [DATA[2 * SEGMENT + 1 : 2 * SEGMENT + 2]]),
+            lambda: first.write(1, [DATA[1:2]]),
+        ):
+            self.pass_time(STALL)
+            do()
+        self.pass_time(STALL)
+        self.assertIs(second.verdict, Verdict.FILLING)
+        self.pass_time(STALL)
+        self.assertIs(second.verdict, Verdict.FAILED)
+        first.close()
+
+    def test_not_waited_for_twice(self) -> None:
+        """While it stands still nobody waits for it again; when it goes on it is followed again."""
+        turn = self.stalled()
+        self.begin()
+        self.second.begin(query(), None)
+        self.pass_time(STALL * 2)
+        for _ in range(3):
+            self.failureResultOf(self.second.begin(query(), None).opened(), StoreError)
+        turn.release()
+        self.pass_time(POLL)
+        second = self.second.begin(query(), None)
+        self.successResultOf(second.opened())
+        self.pass_time(1)
+        self.assertIs(second.verdict, Verdict.VERIFIED)
+        self.assertEqual(self.second_upstream.queries, [])
+
+    def test_not_waited_for_but_followed(self) -> None:
+        """If it went on only a little, it is waited for as long as ever."""
+        first = self.owned()
+        first.settle(len(DATA))
+        self.second.begin(query(), None)
+        self.pass_time(STALL * 2)
+        first.write(0, [DATA[:5]])
+        second = self.second.begin(query(), None)
+        self.successResultOf(second.opened())
+        self.pass_time(STALL)
+        self.assertIs(second.verdict, Verdict.FILLING)
+        first.close()
+        self.pass_time(1)
+        self.assertIs(second.verdict, Verdict.VERIFIED)
+
+    def test_stood_still_and_died(self) -> None:
+        """When what stood still has died, the next ask here takes it over at once."""
+        self.stalled()
+        self.begin()
+        self.second.begin(query(), None)
+        self.pass_time(STALL * 2)
+        self.successResultOf(self.fills.stop())
+        second = self.second.begin(query(), None)
+        self.pass_time(0.1)
+        self.assertIs(second.verdict, Verdict.VERIFIED)
+        self.assertEqual(len(self.second_upstream.queries), 1)
+
+    def test_few_are_remembered(self) -> None:
+        """However many stand still, few of them are remembered: those that did last."""
+        still = StandingStill()
+        progress = (Verdict.FILLING, True, 10, ((0, 10),))
+        keys = [(DOCKER_IO, Digest.of(b"%d" % number)) for number in range(1000)]
+        for key in keys:
+            still.note(key, progress)
+        self.assertTrue(still.at(keys[-1], progress))
+        self.assertLess(sum(still.at(key, progress) for key in keys), 500)
+        self.assertFalse(still.at(keys[-1], (*progress[:2], 11, ())))
+        self.assertFalse(still.at(keys[-1], progress))
 
     def test_cheap(self) -> None:
         """Following looks a bounded number of times a second, and stops with the fill."""

@@ -8,15 +8,19 @@ import os
 from typing import Any, cast
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, optionsForClientTLS
 
+from crcache.errors import BodyCut, OriginLied
 from crcache.facts import Verdict
+from crcache.flow.ending import end_short
 from crcache.flow.push import CHUNK
 from crcache.flow.window import HELD, Window
 from crcache.testing.certificates import Authority
+from crcache.web.channel import Channel
 from crcache.web.site import Request, Site
 from tests.flow.sending import MIB, GrowingBody, SendCase
 from tests.store.stores import descriptors
@@ -77,7 +81,7 @@ class TLSTests(SendCase):
         self.assertEqual(client.answers(), [DATA])
 
     async def test_fails(self) -> None:
-        """On a failure the connection is aborted, and the answer is never complete."""
+        """If it may be wrong the connection is aborted, and the answer is never complete."""
         body = self.serve(GrowingBody(DATA, there=len(DATA)))
         client = await self.begin()
         await self.settled(client, len(DATA) - HELD)
@@ -140,7 +144,7 @@ class TLSTests(SendCase):
         await self.until(lambda: descriptors() == before)
 
     async def test_truncated(self) -> None:
-        """A file that is cut short under it aborts the connection."""
+        """With a file that is cut short under it the answer ends short."""
         logged = self.logged()
         body = self.serve(GrowingBody.complete(DATA), headers=(("X-Request-Id", "mine-1"),))
         os.ftruncate(body.fd, MIB)
@@ -148,8 +152,7 @@ class TLSTests(SendCase):
         await self.until(lambda: client.lost)
         await self.told(logged, "mine-1", f"ends at byte {MIB}")
         assert client.lost is not None
-        self.assertIsNone(client.lost.check(ConnectionDone))
-        self.assertLessEqual(len(client.body), MIB)
+        self.assertEqual(client.body, DATA[:MIB])
 
     async def test_unreadable(self) -> None:
         """So does one that cannot be read, and the line about it says whose request it was."""
@@ -200,15 +203,37 @@ class UnsizedTests(SendCase):
         self.assertEqual(client.unchunked(), DATA)
 
     async def test_fails(self) -> None:
-        """On a failure there is no last chunk."""
-        body = self.unsized(MIB)
+        """On a failure there is no last chunk; if what is there is right, the connection ends in an orderly way."""
+        for problem in (BodyCut("the origin broke off"), OriginLied("other bytes")):
+            body = self.unsized(MIB)
+            client = await self.begin()
+            await self.settled(client, MIB - HELD)
+            body.fail(problem)
+            await self.until(lambda: client.lost)  # noqa: B023
+            assert client.lost is not None
+            self.assertIs(client.lost.check(ConnectionDone) is None, isinstance(problem, OriginLied))
+            self.assertFalse(client.body.endswith(b"0\r\n\r\n"))
+
+    async def test_short_and_stuck(self) -> None:
+        """A client that does not take what is left of an answer that ends short is not kept for ever."""
+        self.patch(Channel, "abortTimeout", 0.05)
+        connections: list[Any] = []
+        body = GrowingBody(DATA * 8, size=None, there=len(DATA) * 8)
+        self.addCleanup(body.close)
+
+        def handle(request: Request) -> Deferred[int]:
+            cast(Any, request.channel).timeOut = 0.2
+            connections.append(request.channel)
+            return self.sender.send(request, body, 0, None, True)
+
+        self.bodies.handlers[b"/body"] = handle
         client = await self.begin()
-        await self.settled(client, MIB - HELD)
-        body.judge(Verdict.FAILED)
-        await self.until(lambda: client.lost)
-        assert client.lost is not None
-        self.assertIsNone(client.lost.check(ConnectionDone))
-        self.assertFalse(client.body.endswith(b"0\r\n\r\n"))
+        await self.until(lambda: client.data)
+        client.tcp.pauseProducing()
+        await pause(0.2)
+        body.fail(BodyCut("the origin broke off"))
+        end_short(connections[0].requests[0])
+        await self.until(lambda: not connections[0].site.connections)
 
     async def test_http_1_0(self) -> None:
         """A client of HTTP/1.0 has the end of the connection for the end of the body: in order only when verified."""
@@ -218,6 +243,7 @@ class UnsizedTests(SendCase):
             await self.settled(client, len(DATA) - HELD)
             self.assertNotIn(b"chunked", client.data[:500].lower())
             self.assertIsNone(client.lost)
+            body.problem = BodyCut("the origin broke off")
             body.judge(verdict)
             await self.until(lambda: client.lost)  # noqa: B023
             assert client.lost is not None

@@ -10,7 +10,7 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 
-from crcache.errors import BodyCut, StoreError
+from crcache.errors import BodyCut, OriginLied, StoreError
 from crcache.facts import Verdict
 from crcache.flow.send import FileSend
 from crcache.flow.window import HELD, Window
@@ -67,7 +67,7 @@ class GrowingTests(SendCase):
         self.assertEqual(client.answers(), [SMALL])
 
     async def test_fails(self) -> None:
-        """On a failure the connection is aborted: the answer is never complete, nor does it end in an orderly way."""
+        """If it may be wrong the connection is aborted: the answer is never complete, nor ends in an orderly way."""
         for there in (0, MIB, len(DATA)):
             body = self.serve(GrowingBody(DATA, there=there))
             client = await self.begin()
@@ -79,6 +79,32 @@ class GrowingTests(SendCase):
             self.assertEqual(client.answers(), [])
             self.assertLessEqual(await self.result(), len(DATA) - HELD)
             self.assertEqual(body.watchers, set())
+
+    async def test_cannot_be_completed(self) -> None:
+        """If what is there is right, but will never be all, that much is sent, and the answer ends short of its length:
+        clients ask for the rest.
+        """
+        for there in (0, MIB, len(DATA)):
+            body = self.serve(GrowingBody(DATA, there=there))
+            client = await self.begin()
+            await self.until(lambda: body.watchers)  # noqa: B023
+            body.fail(BodyCut("the origin broke off"))
+            await self.until(lambda: client.lost)  # noqa: B023
+            assert client.lost is not None
+            client.lost.trap(ConnectionDone)
+            self.assertEqual(client.body, DATA[: min(there, len(DATA) - HELD)])
+            self.assertEqual(await self.result(), len(client.body))
+            self.assertEqual(body.watchers, set())
+
+    async def test_lie(self) -> None:
+        """If the origin lied, the connection is reset, whatever is there to be sent."""
+        body = self.serve(GrowingBody(DATA, there=len(DATA)), 0, len(DATA))
+        client = await self.begin()
+        await self.settled(client, len(DATA) - HELD)
+        body.fail(OriginLied("other bytes"))
+        await self.until(lambda: client.lost)
+        assert client.lost is not None
+        self.assertIsNone(client.lost.check(ConnectionDone))
 
     async def test_idle(self) -> None:
         """A waiting send uses no processor time, whoever tells it that nothing has changed for it."""
@@ -125,7 +151,7 @@ class GrowingTests(SendCase):
             await self.until(lambda: descriptors() == before)  # noqa: B023
 
     async def test_truncated(self) -> None:
-        """A file that is cut short under it aborts the connection; nothing is made up, and nothing hangs."""
+        """With a file that is cut short under it the answer ends short; nothing is made up, and nothing hangs."""
         logged = self.logged()
         body = self.serve(GrowingBody.complete(DATA), headers=(("X-Request-Id", "mine-1"),))
         os.ftruncate(body.fd, MIB)
@@ -133,12 +159,11 @@ class GrowingTests(SendCase):
         await self.until(lambda: client.lost)
         await self.told(logged, "mine-1", f"ends at byte {MIB}")
         assert client.lost is not None
-        self.assertIsNone(client.lost.check(ConnectionDone))
-        self.assertEqual(client.body, DATA[: len(client.body)])
-        self.assertLessEqual(len(client.body), MIB)
+        client.lost.trap(ConnectionDone)
+        self.assertEqual(client.body, DATA[:MIB])
 
     async def test_defect(self) -> None:
-        """A defect of ours aborts the connection as well, and the line about it says whose request it was."""
+        """With a defect of ours the answer ends short as well, and the line about it says whose request it was."""
 
         def broken(window: Window) -> int:
             raise ZeroDivisionError

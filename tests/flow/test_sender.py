@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from crcache.errors import BodyCut
 from crcache.facts import Verdict
+from crcache.flow.carry import Means
 from crcache.flow.sender import Sender
 from crcache.testing.fakes import MemoryBody
 from crcache.workers import Inline
@@ -27,7 +29,7 @@ class DecisionTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Have it."""
-        self.sender = Sender(Inline(), Inline())
+        self.sender = Sender(Means(Inline(), Inline(), Clock(), lambda _: None))
 
     def test_failed_by_now(self) -> None:
         """A body that has failed before the head is written is an error that the client can be told."""

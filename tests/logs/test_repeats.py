@@ -76,6 +76,14 @@ class RepeatsTests(SynchronousTestCase):
             self.log.warn("x", event=events.CONTENT_WRONG, registry="a.test", problem="refused")
         self.assertEqual(len(self.passed), 5 * MOST)
 
+    def test_files(self) -> None:
+        """The same problem of many files is one."""
+        for number in range(MOST + 3):
+            self.fails(problem=f"/cache/ingest/{number}.marks: No space left on device")
+        self.assertEqual(len(self.passed), MOST)
+        self.fails(problem="/cache/ingest/1.marks: Read-only file system")
+        self.assertEqual(len(self.passed), MOST + 1)
+
     def test_details(self) -> None:
         """Without a problem it is the words that count, not what is said in them of one request; nor its id."""
         for words in ("a file ends at byte {offset} (request {request_id})", "wrong bytes (request {request_id})"):

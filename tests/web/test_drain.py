@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, CertificateOptions, optionsForClientTLS
 
 from crcache.facts import Verdict
+from crcache.flow.carry import Means
 from crcache.flow.sender import Sender
 from crcache.grammar.reference import DOCKER_IO
 from crcache.outcomes import Outcome
@@ -315,7 +316,7 @@ class BodyTests(DrainCase):
         self.body = GrowingBody(BIG, there=1 << 20)
         self.addCleanup(self.body.close) if hasattr(self.body, "close") else None
         self._ports.clear()
-        sender = Sender(Inline(), Inline())
+        sender = Sender(Means(Inline(), Inline(), reactor, lambda _: None))
         self.site = Site(V2(self.cache, sender, self.meter, reactor, DOCKER_IO), reactor)
         self.serve(self.site)
 

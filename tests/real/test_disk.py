@@ -1,0 +1,177 @@
+"""containerd pulls through a crcache whose disk is full, read-only, taken away, or out of descriptors; as root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.real.containerd import Containerd
+from tests.real.daemon import Daemon
+from tests.real.images import MIB, Image, make_image
+from tests.real.originlog import fetches
+from tests.real.processes import run, until
+from tests.real.scene import Scene
+from tests.real.statics import StaticOrigin
+
+_NAME = "registry.test"
+_REPOSITORY = "team/app"
+#: Nobody listens there: a pull that crcache fails, fails.
+_NOWHERE = "http://127.0.0.1:9"
+_ROOM = 16 * MIB
+#: Descriptors of a process, most of which others take.
+_DESCRIPTORS = 96
+
+
+class _DiskScene(Scene):
+    """A small file system for the cache, an image that does not fit into it, and one that does."""
+
+    #: Bytes a second that the origin gives to a connection.
+    rate = 0
+
+    def setUp(self) -> None:
+        """Mount, and begin origin and containerd."""
+        super().setUp()
+        self.disk = self.place("disk")
+        run(["mount", "-t", "tmpfs", "-o", f"size={_ROOM}", "tmpfs", str(self.disk)])
+        self.addCleanup(run, ["umount", "--lazy", str(self.disk)])
+        self.cache = self.disk / "cache"
+        layout = self.directory / "layout"
+        self.large, self.small = (make_image(layout, tag, [size]) for tag, size in (("l", 40 * MIB), ("s", 4 * MIB)))
+        self.origin = self.ending(StaticOrigin(self.directory / "origin", rate=self.rate))
+        for image in (self.large, self.small):
+            self.origin.publish(image, _REPOSITORY)
+        self.origin.start()
+        self.containerd = self.ending(Containerd(self.place("containerd")))
+
+    def daemon(self, fall_back: str = _NOWHERE, **settings: object) -> Daemon:
+        """A crcache, and containerd told of it."""
+        daemon = self.crcache(
+            self.directory / "crcache", {_NAME: {"url": self.origin.url}}, cache=self.cache, **settings
+        )
+        self.containerd.mirror(_NAME, fall_back, daemon.url)
+        return daemon
+
+    def remount(self, options: str) -> None:
+        """Change the file system."""
+        run(["mount", "-o", f"remount,{options}", str(self.disk)])
+
+    def pull(self, image: Image) -> None:
+        """Have containerd pull it, and see that it holds it whole."""
+        self.containerd.pull(f"{_NAME}/{_REPOSITORY}:{image.tag}")
+        self.assertLessEqual(image.digests, self.containerd.digests())
+        self.assertEqual(self.containerd.damaged(), [])
+
+    def file(self, image: Image) -> Path:
+        """Where its layer is kept."""
+        return self.cache / "blobs" / "sha256" / image.largest.removeprefix("sha256:")
+
+    def kept(self, image: Image) -> None:
+        """It is pulled again, and kept; then once more, without the origin."""
+        self.containerd.forget()
+        self.pull(image)
+        until("the layer is in its place", self.file(image).exists)
+        before = fetches(self.origin.served())[image.largest]
+        self.containerd.forget()
+        self.pull(image)
+        self.assertEqual(fetches(self.origin.served())[image.largest], before)
+
+    def warnings(self, daemon: Daemon, words: str) -> int:
+        """Lines of the log with these words in them, beside the requests' own."""
+        return sum(words in line for line in daemon.said().splitlines())
+
+
+class FullTests(_DiskScene):
+    """16 MiB of disk, 40 MiB of layer."""
+
+    def test_full(self) -> None:
+        """The pull succeeds, what is small is kept, few lines say why the large is not; with more room it is kept."""
+        daemon = self.daemon()
+        for _ in range(4):
+            self.pull(self.large)
+            self.containerd.forget()
+        self.assertFalse(self.file(self.large).exists())
+        self.assertIn("goes on without the cache", daemon.said())
+        self.assertIn("No space left on device", daemon.said())
+        self.assertLess(self.warnings(daemon, "No space left on device"), 20)
+        self.kept(self.small)
+        self.remount(f"size={8 * _ROOM}")
+        self.kept(self.large)
+
+    def test_read_only(self) -> None:
+        """What is kept is served, what is not is passed through; once the disk can be written it is kept."""
+        self.remount(f"size={8 * _ROOM}")
+        self.daemon()
+        self.pull(self.small)
+        until("the layer is in its place", self.file(self.small).exists)
+        until("nothing is being fetched", lambda: not list((self.cache / "ingest").iterdir()))
+        before = fetches(self.origin.served())[self.small.largest]
+        self.remount("ro")
+        self.containerd.forget()
+        for image in (self.small, self.large):
+            self.pull(image)
+        self.assertEqual(fetches(self.origin.served())[self.small.largest], before)
+        self.remount("rw")
+        self.kept(self.large)
+
+
+class AwayTests(_DiskScene):
+    """An origin that takes three seconds over the large layer."""
+
+    rate = 14 * MIB
+
+    @contextlib.contextmanager
+    def pulling(self, image: Image) -> Iterator[None]:
+        """While it is pulled; the pull must succeed."""
+        problems: list[BaseException] = []
+
+        def pull() -> None:
+            try:
+                self.pull(image)
+            except BaseException as problem:
+                problems.append(problem)
+
+        thread = threading.Thread(target=pull)
+        thread.start()
+        yield
+        thread.join()
+        self.assertEqual(problems, [])
+
+    def test_removed(self) -> None:
+        """The cache directory is removed in the middle of a pull, which succeeds; it is made again, and used."""
+        self.remount(f"size={8 * _ROOM}")
+        self.daemon()
+        with self.pulling(self.large):
+            until("a third is there", lambda: any(each.stat().st_blocks * 512 > 12 * MIB for each in self._ingest()))
+            shutil.rmtree(self.cache)
+        self.kept(self.small)
+
+    def _ingest(self) -> list[Path]:
+        return list((self.cache / "ingest").glob("*")) if self.cache.exists() else []
+
+
+class DescriptorTests(_DiskScene):
+    """A process that may have few descriptors, and clients who take most of them."""
+
+    def test_descriptors(self) -> None:
+        """Without any the pull succeeds, through crcache or past it; when there are some again, content is kept."""
+        self.remount(f"size={8 * _ROOM}")
+        daemon = self.daemon(self.origin.url, prefix=("prlimit", f"--nofile={_DESCRIPTORS}:{_DESCRIPTORS}"))
+        open_now = Path(f"/proc/{daemon.pid}/fd")
+        idle = [socket.create_connection(("127.0.0.1", daemon.port)) for _ in range(_DESCRIPTORS)]
+        until("none is left", lambda: len(os.listdir(open_now)) >= _DESCRIPTORS - 1)
+        self.pull(self.small)
+        # A few, which are not enough for all that is asked at once.
+        for each in idle[: _DESCRIPTORS // 10]:
+            each.close()
+        self.containerd.forget()
+        self.pull(self.large)
+        for each in idle:
+            each.close()
+        until("they are there again", lambda: len(os.listdir(open_now)) < _DESCRIPTORS // 2)
+        self.kept(self.large)
+        self.kept(self.small)
