@@ -23,6 +23,7 @@ from crcache.settings import Config
 from crcache.store.filesystem import Filesystem
 from crcache.store.usage import Usage
 from crcache.upstream.client import Upstream
+from crcache.upstream.health import Health
 from crcache.web.v2 import V2
 from crcache.workers import Workers
 
@@ -73,6 +74,7 @@ class Engine:
             parents=config.make_parents,
             changed=self.usage.changed,
         )
+        self._health = Health(reactor)
         self.upstream = SwitchedUpstream(self._upstream(config))
         self.fills = Fills(Tools(reactor, self.store, self.upstream, self._hashing, self.meter, self._retry))
         self._cache = SwitchedCache(Closed(waiting))
@@ -102,15 +104,36 @@ class Engine:
             self._cache.use(self._story(config))
 
     def _upstream(self, config: Config) -> Upstream:
-        return Upstream(self._reactor, config.upstream, config.registry, config.credentials, self.meter, self._environ)
+        return Upstream(
+            self._reactor,
+            config.upstream,
+            config.registry,
+            config.credentials,
+            self.meter,
+            self._environ,
+            health=self._health,
+        )
 
     def _story(self, config: Config) -> ICache:
         store, hashing, clock = self.store, self._hashing, time.time
         origin = Origin(self.upstream)
-        provenance = Provenance(store, origin, hashing, clock, config.cache_manifests, self._reactor)
+        keep, urls = config.cache_manifests, lambda registry: len(config.registry(registry).urls)
+        provenance = Provenance(store, origin, hashing, clock, keep, self._reactor, urls)
         rules = Rules(config.cache_manifests, config.ignore, lambda registry: config.registry(registry).times)
         manifests = Manifests(store, provenance, rules, clock)
         return Cache(store, origin, self.fills, manifests, hashing, clock)
+
+    def failing(self) -> list[dict[str, object]]:
+        """The registries that fail at the moment, as JSON can carry it; all that nobody has named are C{other}."""
+        named = _named(self.config.now)
+        found: dict[str, dict[str, object]] = {}
+        for registry, (seconds, problem) in self._health.failing().items():
+            name = str(registry) if registry in named else "other"
+            if name not in found:
+                found[name] = {"registry": name, "seconds": round(seconds, 3)}
+                if name != "other":
+                    found[name]["problem"] = problem
+        return sorted(found.values(), key=lambda each: str(each["registry"]))
 
     def _retry(self, failures: int) -> float | None:
         return pause(failures, self.config.now.upstream.retries, random.random())  # noqa: S311
