@@ -137,6 +137,10 @@ class Upstream:
                 entry.failed(problem)
                 self._health.failed(query.registry, problem.message, query.request_id)
             raise
+        except OriginLied:
+            # That it answers is all that counts there.
+            entry.answered(200)
+            raise
         finally:
             entry.leave()
 
@@ -144,11 +148,11 @@ class Upstream:
         settings = self._registry_settings(query.registry)
         urls = [base.rstrip("/") for base in settings.urls]
         deadline = self._clock.seconds() + self._settings.first_byte_timeout
-        held = [left for base in urls if (left := self._holdoff.left(base, query)) > 0]
+        held = {base: left for base in urls if (left := self._holdoff.left(base, query)) > 0}
         if held and len(held) == len(urls):
-            raise busy(query.registry, min(held))
+            raise busy(query.registry, min(held.values()))
         problem: OriginError = OriginUnreachable(f"{query.registry} has no url; configure one")
-        tour = Tour(urls, query.turn, [base for base in urls if self._silent.lately(base)])
+        tour = Tour(urls, query.turn, {*held, *filter(self._silent.lately, urls)})
         answer: IAnswer | None = None
         while (stop := tour.next(deadline - self._clock.seconds(), self._chance)) is not None:
             if answer is not None:

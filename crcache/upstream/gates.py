@@ -77,7 +77,8 @@ class Entry:
         @raise OriginError: then.
         """
         if not self._stays and self._gates.standing(self._gate) is not Standing.CLOSED:
-            raise self._gates.remembered(self._query.registry, self._gate)
+            self.shut = True
+            raise self.remembered()
 
     def remembered(self) -> OriginError:
         """Why it was called off."""

@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from crcache.errors import OriginError, OriginFailed, OriginTimeout, OriginUnreachable
+from crcache.errors import OriginError, OriginFailed, OriginLied, OriginTimeout, OriginUnreachable
 from crcache.facts import Query
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry
@@ -117,12 +117,19 @@ class SilenceTests(GateCase):
         self.assertEqual(await self.outcome(self.client.ask(self.layer(2))), 200)
 
     async def test_refused_probe(self) -> None:
-        """A plain no is an answer."""
-        await self.silence()
-        self.clock.advance(SILENT)
-        self.fake.fault(Fault(status=404), "blob")
-        self.assertEqual(await self.outcome(self.client.ask(self.layer(1))), 404)
-        self.assertEqual(await self.outcome(self.client.ask(self.layer(2))), 200)
+        """A plain no is an answer, and so is a lie."""
+        for fault, expected in ((Fault(status=404), 404), (Fault(status=429), 429), (Fault(gzip=True), None)):
+            await self.silence()
+            self.clock.advance(SILENT)
+            self.fake.fault(fault, "blob")
+            found = await self.outcome(self.client.ask(self.layer(1)))
+            self.assertEqual(None if isinstance(found, OriginLied) else found, expected)
+            self.clock.advance(10.0)
+            rule = self.fake.fault(Fault(hold=True), "blob")
+            asking = [self.client.ask(self.layer(number)) for number in (2, 3)]
+            self.assertEqual(await self.outcome(asking[1]), 200)
+            rule.release()
+            self.assertEqual(await self.outcome(asking[0]), 200)
 
     async def test_under_way(self) -> None:
         """What goes on with a body, or was served badly, has pauses of its own: it is put, and its answer helps all."""

@@ -15,7 +15,7 @@ from crcache.secret import Secret
 from crcache.settings import Credentials, UpstreamSettings
 from crcache.testing.script import Fault
 from crcache.upstream.holdoff import HoldOff
-from tests.upstream.harness import REPOSITORY, UpstreamCase, password
+from tests.upstream.harness import REPOSITORY, UpstreamCase, later, password
 
 #: Says for how long.
 LIMITED = Fault(status=429, headers=(("Retry-After", "30"),))
@@ -119,6 +119,12 @@ class Limited(UpstreamCase):
         self.fake.requests.clear()
         self.assertEqual(await self.status(self.blob()), 200)
         self.assertEqual((len(self.fake.requests), len(other.requests)), (0, 2))
+        other.fault(Fault(status=503), times=2)
+        asking = Deferred.fromCoroutine(self.status(self.blob()))
+        while not asking.called:
+            self.clock.advance(0.01)
+            await later(0.002)
+        self.assertEqual((await asking, self.fake.requests), (200, []))
         other.fault(Fault(status=429, headers=(("Retry-After", "3"),)))
         self.assertEqual(await self.status(self.blob()), 429)
         await self.held(self.blob(), 3)
