@@ -27,14 +27,17 @@ class Stop:
 class Tour:
     """Each of a registry's URLs is asked once; then, for as long as there is time, some that failed for the moment."""
 
-    def __init__(self, urls: Sequence[str], turn: int, shunned: Collection[str] = ()) -> None:
+    def __init__(
+        self, urls: Sequence[str], turn: int, shunned: Collection[str] = (), closed: Collection[str] = ()
+    ) -> None:
         """
         @param turn: with which of them to begin, counted on from the first one.
         @param shunned: which of them are asked behind the others, since they gave no answer lately.
+        @param closed: which of them must not be asked.
         """
         first = turn % max(len(urls), 1)
         order = [*urls[first:], *urls[:first]]
-        self._fresh = sorted(order, key=lambda url: url in shunned)
+        self._fresh = sorted((url for url in order if url not in closed), key=lambda url: url in shunned)
         self._again: list[tuple[str, float]] = []
         self._repeats = 0
 

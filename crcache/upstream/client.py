@@ -152,7 +152,7 @@ class Upstream:
         if held and len(held) == len(urls):
             raise busy(query.registry, min(held.values()))
         problem: OriginError = OriginUnreachable(f"{query.registry} has no url; configure one")
-        tour = Tour(urls, query.turn, {*held, *filter(self._silent.lately, urls)})
+        tour = Tour(urls, query.turn, [base for base in urls if self._silent.lately(base)], held)
         answer: IAnswer | None = None
         while (stop := tour.next(deadline - self._clock.seconds(), self._chance)) is not None:
             if answer is not None:

@@ -43,6 +43,12 @@ class TourTests(SynchronousTestCase):
         self.assertEqual(self.all(Tour("abc", 0, ["a"]), wait=None), ["b", "c", "a"])
         self.assertEqual(self.all(Tour("abc", 1, ["b", "c"]), wait=None), ["a", "b", "c"])
 
+    def test_closed(self) -> None:
+        """What must not be asked is not, and the turns of the others stay what they are."""
+        self.assertEqual(self.all(Tour("abc", 1, closed=["a"])), ["b", "c", "b", "c"])
+        self.assertEqual(self.all(Tour("abc", 1, closed=["b"]), wait=None), ["c", "a"])
+        self.assertEqual(self.all(Tour("a", 0, closed=["a"])), [])
+
     def test_pauses(self) -> None:
         """There is a short pause before a second time, cut by up to half by chance, and none before a first."""
         for chance, cut in ((0.0, 1.0), (1.0, 0.5)):

@@ -125,7 +125,7 @@ class SilenceTests(GateCase):
             found = await self.outcome(self.client.ask(self.layer(1)))
             self.assertEqual(None if isinstance(found, OriginLied) else found, expected)
             self.clock.advance(10.0)
-            rule = self.fake.fault(Fault(hold=True), "blob")
+            rule = self.fake.fault(Fault(hold=True), path=str(self.layers[2]))
             asking = [self.client.ask(self.layer(number)) for number in (2, 3)]
             self.assertEqual(await self.outcome(asking[1]), 200)
             rule.release()
