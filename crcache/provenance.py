@@ -137,9 +137,9 @@ class Provenance:
         while True:
             granted = await self._origin.ask(replace(query, turn=query.turn + tries), client)
             answer = granted.answer
+            claimed = query.reference if isinstance(query.reference, Digest) else _digest_header(answer)
             try:
                 body = await collect(answer, LIMIT, self._timer)
-                claimed = query.reference if isinstance(query.reference, Digest) else _digest_header(answer)
                 return granted, body, await self._parsing.run(_examine, body, claimed, first(answer, "Content-Type"))
             except (OriginLied, OriginTimeout, BodyCut) as problem:
                 tries += 1
@@ -151,7 +151,7 @@ class Provenance:
                     "{registry} is asked again for {reference}: {problem} (request {request_id})",
                     event=events.CONTENT_WRONG if lied else events.FETCH_RESUMED,
                     problem=problem.message,
-                    **events.about(query),
+                    **{**({} if claimed is None else {"digest": str(claimed)}), **events.about(query)},
                 )
 
     async def declared(self, body: bytes, media_type: str) -> bool:
