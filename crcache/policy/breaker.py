@@ -12,7 +12,7 @@ from enum import Enum
 
 #: So many failures in a row open it.
 FAILURES = 3
-#: Seconds after which a failure is no longer of the same row.
+#: What is asked later than so many seconds after a failure begins a new row.
 WINDOW = 10.0
 #: Seconds that it stays open after there was no answer, for which clients may have waited long.
 SILENT = 5.0
@@ -71,16 +71,17 @@ def abandoned(breaker: Breaker) -> Breaker:
     return replace(breaker, probe=False)
 
 
-def failed(breaker: Breaker, now: float, subject: Hashable | None, *, probe: bool = False) -> Breaker:
+def failed(breaker: Breaker, asked: float, now: float, subject: Hashable | None, *, probe: bool = False) -> Breaker:
     """A question has failed.
 
+    @param asked: when it was put, which may be long ago.
     @param subject: what the answer, an error, was about; C{None} if there was no answer.
     @param probe: whether it was put to find out. While it is open no other failure counts.
     """
     rest = SILENT if subject is None else ERRING
     if breaker.until is not None:
         return replace(breaker, last=now, until=now + rest, probe=False) if probe else breaker
-    if now - breaker.last > WINDOW:
+    if asked - breaker.last > WINDOW:
         breaker = WELL
     if subject is not None and subject in breaker.subjects:
         return replace(breaker, last=now)

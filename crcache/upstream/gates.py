@@ -42,6 +42,7 @@ class Entry:
         self._gate = gate
         self._query = query
         self._probe = probe
+        self._asked = gates.now()
         # What was under way already has pauses of its own, and is not to be given up for others' failures.
         self._stays = probe or query.turn > 0 or query.span is not None
         self._sending = False
@@ -98,7 +99,7 @@ class Entry:
 
     def _failed(self, problem: OriginError, subject: object) -> None:
         gate, before = self._gate, self._gate.breaker
-        gate.breaker = failed(before, self._gates.now(), subject, probe=self._probe)
+        gate.breaker = failed(before, self._asked, self._gates.now(), subject, probe=self._probe)
         self._probe = False
         if gate.breaker.until != before.until:
             gate.problem = problem
@@ -136,6 +137,7 @@ class Gates:
             gate = self._gates[query.registry] = Gate()
             if len(self._gates) > _MOST:
                 self._gates.popitem(last=False)
+        self._gates.move_to_end(query.registry)
         probe = self.standing(gate) is Standing.PROBE
         entry = Entry(self, gate, query, probe)
         entry.check()

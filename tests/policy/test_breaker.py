@@ -25,7 +25,7 @@ def row(*times: float, subject: Hashable | None = None) -> Breaker:
     """What is remembered after failures at these times."""
     breaker = WELL
     for time in times:
-        breaker = failed(breaker, time, subject)
+        breaker = failed(breaker, time, time, subject)
     return breaker
 
 
@@ -52,12 +52,19 @@ class BreakerTests(SynchronousTestCase):
         near = [number * WINDOW for number in range(FAILURES)]
         self.assertIs(standing(row(*near), near[-1]), Standing.OPEN)
 
+    def test_slow_row(self) -> None:
+        """One after another that waits for long is a row, however long that takes: when it was asked counts."""
+        breaker = WELL
+        for number in range(FAILURES):
+            breaker = failed(breaker, number * 60.0, number * 60.0 + 59.0, None)
+        self.assertIs(standing(breaker, number * 60.0 + 59.0), Standing.OPEN)
+
     def test_errors(self) -> None:
         """Errors that are answers open it, for less long; those about one and the same thing never do."""
         self.assertIs(standing(row(*[100.0] * 50, subject="layer"), 100.0), Standing.CLOSED)
         breaker = WELL
         for number in range(FAILURES):
-            breaker = failed(breaker, 100.0, f"layer {number}")
+            breaker = failed(breaker, 100.0, 100.0, f"layer {number}")
         self.assertIs(standing(breaker, 100.0), Standing.OPEN)
         self.assertIs(standing(breaker, 100.0 + ERRING), Standing.PROBE)
 
@@ -69,7 +76,7 @@ class BreakerTests(SynchronousTestCase):
 
     def test_probe_fails(self) -> None:
         """A probe that fails opens it again, for as long as before."""
-        breaker = failed(probing(row(0.0, 0.0, 0.0)), 30.0, None, probe=True)
+        breaker = failed(probing(row(0.0, 0.0, 0.0)), 10.0, 30.0, None, probe=True)
         self.assertIs(standing(breaker, 30.0 + SILENT - 0.01), Standing.OPEN)
         self.assertIs(standing(breaker, 30.0 + SILENT), Standing.PROBE)
 
@@ -77,6 +84,6 @@ class BreakerTests(SynchronousTestCase):
         """What fails while it is open was put before: it does not keep it open."""
         breaker = row(0.0, 0.0, 0.0)
         for time in (1.0, SILENT - 1, SILENT + 1):
-            breaker = failed(breaker, time, None)
+            breaker = failed(breaker, 0.0, time, None)
         self.assertIs(standing(breaker, SILENT), Standing.PROBE)
-        self.assertIs(standing(failed(probing(breaker), SILENT + 1, None), SILENT + 1), Standing.OPEN)
+        self.assertIs(standing(failed(probing(breaker), 0.0, SILENT + 1, None), SILENT + 1), Standing.OPEN)
