@@ -11,6 +11,7 @@ from crcache.cache import Cache
 from crcache.flow.fills import Fills
 from crcache.flow.sender import Sender
 from crcache.flow.tools import Tools
+from crcache.grammar.reference import Registry
 from crcache.insight.metrics import Meter
 from crcache.interfaces import ICache
 from crcache.live import Switched, SwitchedCache, SwitchedUpstream
@@ -103,6 +104,18 @@ class Engine:
         if self._opened:
             self._cache.use(self._story(config))
 
+    def failing(self) -> list[dict[str, object]]:
+        """The registries that fail at the moment, as JSON can carry it; all that nobody has named are C{other}."""
+        named = _named(self.config.now)
+        found: dict[str, dict[str, object]] = {}
+        for registry, (seconds, problem) in self._health.failing().items():
+            name = str(registry) if registry in named else "other"
+            if name not in found:
+                found[name] = {"registry": name, "seconds": round(seconds, 3)}
+                if name != "other":
+                    found[name]["problem"] = problem
+        return sorted(found.values(), key=lambda each: str(each["registry"]))
+
     def _upstream(self, config: Config) -> Upstream:
         return Upstream(
             self._reactor,
@@ -117,23 +130,14 @@ class Engine:
     def _story(self, config: Config) -> ICache:
         store, hashing, clock = self.store, self._hashing, time.time
         origin = Origin(self.upstream)
-        keep, urls = config.cache_manifests, lambda registry: len(config.registry(registry).urls)
-        provenance = Provenance(store, origin, hashing, clock, keep, self._reactor, urls)
+        keep = config.cache_manifests
+        provenance = Provenance(store, origin, hashing, clock, keep, self._reactor, self._urls)
         rules = Rules(config.cache_manifests, config.ignore, lambda registry: config.registry(registry).times)
         manifests = Manifests(store, provenance, rules, clock)
         return Cache(store, origin, self.fills, manifests, hashing, clock)
 
-    def failing(self) -> list[dict[str, object]]:
-        """The registries that fail at the moment, as JSON can carry it; all that nobody has named are C{other}."""
-        named = _named(self.config.now)
-        found: dict[str, dict[str, object]] = {}
-        for registry, (seconds, problem) in self._health.failing().items():
-            name = str(registry) if registry in named else "other"
-            if name not in found:
-                found[name] = {"registry": name, "seconds": round(seconds, 3)}
-                if name != "other":
-                    found[name]["problem"] = problem
-        return sorted(found.values(), key=lambda each: str(each["registry"]))
+    def _urls(self, registry: Registry) -> int:
+        return len(self.config.now.registry(registry).urls)
 
     def _retry(self, failures: int) -> float | None:
         return pause(failures, self.config.now.upstream.retries, random.random())  # noqa: S311
