@@ -17,7 +17,7 @@ from crcache.errors import (
     Unauthorized,
 )
 from crcache.facts import Query
-from crcache.grammar.retry_after import rest
+from crcache.grammar.retry_after import parse_retry_after, rest
 from crcache.interfaces import IAnswer
 
 
@@ -53,7 +53,7 @@ def refusal(answer: IAnswer, query: Query) -> OriginError:
         kinds = {"manifest": ManifestUnknown, "blob": BlobUnknown}
         return kinds.get(query.kind, NameUnknown)(f"{query.registry} has no {what(query)}")
     if status == 429:
-        wait = math.ceil(rest(first(answer, "Retry-After"), first(answer, "Date")))
+        wait = math.ceil(rest(parse_retry_after(first(answer, "Retry-After"), first(answer, "Date"))))
         return OriginBusy(
             f"{query.registry} limits the rate of requests; configure credentials for it, or ask later",
             headers=[("Retry-After", str(wait))],

@@ -25,10 +25,9 @@ def parse_retry_after(text: str | None, date: str | None) -> float | None:
     return None if then is None or now is None else max((then - now).total_seconds(), 0.0)
 
 
-def rest(text: str | None, date: str | None) -> float:
+def rest(said: float | None) -> float:
     """How many seconds a server that limits our rate is left alone: what it says, within bounds."""
-    seconds = parse_retry_after(text, date)
-    return DEFAULT if seconds is None else min(max(seconds, SHORTEST), LONGEST)
+    return DEFAULT if said is None else min(max(said, SHORTEST), LONGEST)
 
 
 def _parse_date(text: str | None) -> datetime | None:

@@ -14,7 +14,7 @@ from crcache.errors import OriginBusy, OriginError, OriginLied, OriginTimeout, O
 from crcache.facts import Query
 from crcache.grammar.length import parse_length
 from crcache.grammar.reference import Registry
-from crcache.grammar.retry_after import parse_retry_after, rest
+from crcache.grammar.retry_after import parse_retry_after
 from crcache.interfaces import IAnswer, IMeter, IUpstream
 from crcache.policy.tour import PASSING, Tour
 from crcache.secret import Secret
@@ -148,11 +148,15 @@ class Upstream:
         settings = self._registry_settings(query.registry)
         urls = [base.rstrip("/") for base in settings.urls]
         deadline = self._clock.seconds() + self._settings.first_byte_timeout
-        held = {base: left for base in urls if (left := self._holdoff.left(base, query)) > 0}
-        if held and len(held) == len(urls):
-            raise busy(query.registry, min(held.values()))
+        held = self._held(urls, query)
+        free = min(held.values()) if held and len(held) == len(urls) else 0.0
+        if query.resumes and 0 < free < self._settings.first_byte_timeout:
+            await self._pauses.wait(free)
+            self._go_on(entry)
+        elif free:
+            raise busy(query.registry, free)
         problem: OriginError = OriginUnreachable(f"{query.registry} has no url; configure one")
-        tour = Tour(urls, query.turn, [base for base in urls if self._silent.lately(base)], held)
+        tour = Tour(urls, query.turn, [base for base in urls if self._silent.lately(base)], () if free else held)
         answer: IAnswer | None = None
         while (stop := tour.next(deadline - self._clock.seconds(), self._chance)) is not None:
             if answer is not None:
@@ -175,7 +179,7 @@ class Upstream:
                 continue
             self._silent.forget(stop.url)
             if answer.status == 429:
-                self._holdoff.note(stop.url, query, rest(*retry_after(answer)))
+                self._holdoff.note(stop.url, query, parse_retry_after(*retry_after(answer)))
             elif answer.status in PASSING:
                 tour.failed(stop.url, parse_retry_after(*retry_after(answer)) or 0.0)
             else:
@@ -183,6 +187,10 @@ class Upstream:
         if answer is None:
             raise problem
         return answer
+
+    def _held(self, urls: list[str], query: Query) -> dict[str, float]:
+        """Those that limit our rate, and for how many seconds more they do."""
+        return {base: left for base in urls if (left := self._holdoff.left(base, query)) > 0}
 
     def _go_on(self, entry: Entry) -> None:
         if self._closed:
@@ -194,7 +202,7 @@ class Upstream:
         if self._closed:
             raise _ending() from None
         if isinstance(error, RealmBusy):
-            self._holdoff.note(site.base, query, error.seconds, every=True)
+            self._holdoff.note(site.base, query, error.said, every=True)
         elif isinstance(error, Passing):
             tour.failed(site.base)
         elif isinstance(error, (OriginUnreachable, OriginTimeout)) and not entry.queued:

@@ -43,8 +43,8 @@ class Entry:
         self._query = query
         self._probe = probe
         self._asked = gates.now()
-        # What was under way already has pauses of its own, and is not to be given up for others' failures.
-        self._stays = probe or query.turn > 0 or query.span is not None
+        # What was under way already is not to be given up for others' failures.
+        self._stays = probe or query.resumes
         self._sending = False
         self._work: Deferred[Any] | None = None
         self.queued = False

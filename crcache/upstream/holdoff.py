@@ -10,6 +10,7 @@ from typing import Any, Literal
 from crcache.errors import OriginBusy
 from crcache.facts import Kind, Query
 from crcache.grammar.reference import Registry
+from crcache.grammar.retry_after import rest
 from crcache.settings import Credentials
 from crcache.upstream.shared import Recent
 
@@ -30,23 +31,25 @@ class HoldOff:
     def __init__(self, credentials: Credentials, clock: Any) -> None:
         self._credentials = credentials
         self._clock = clock
-        self._until: Recent[_Key, float] = Recent(_KEPT)
+        self._limits: Recent[_Key, tuple[float, bool]] = Recent(_KEPT)
         self._salt = secrets.token_bytes(16)
 
-    def note(self, base: str, query: Query, seconds: float, *, every: bool = False) -> None:
-        """This URL wants to be left alone for so long.
+    def note(self, base: str, query: Query, said: float | None, *, every: bool = False) -> None:
+        """This URL wants to be left alone.
 
+        @param said: for how many seconds, if it says so.
         @param every: whether it is about HEADs as well, whatever the question was.
         """
-        until = self._clock.seconds() + seconds
-        self._until.put(self._key(base, query, "GET"), until)
+        limit = self._clock.seconds() + rest(said), said is not None
+        self._limits.put(self._key(base, query, "GET"), limit)
         if every or query.method == "HEAD":
-            self._until.put(self._key(base, query, "HEAD"), until)
+            self._limits.put(self._key(base, query, "HEAD"), limit)
 
     def left(self, base: str, query: Query) -> float:
-        """For how many seconds the question must not be put there; 0 if it may."""
-        until = self._until.get(self._key(base, query, query.method))
-        return 0.0 if until is None else max(until - self._clock.seconds(), 0.0)
+        """For how many seconds the question must not be put there; 0 if it may. What goes on with something that was
+        under way makes pauses of its own, and need not wait if nobody said so."""
+        until, said = self._limits.get(self._key(base, query, query.method)) or (0.0, False)
+        return max(until - self._clock.seconds(), 0.0) if said or not query.resumes else 0.0
 
     def _key(self, base: str, query: Query, method: Literal["GET", "HEAD"]) -> _Key:
         return query.registry, base, query.kind, method, self._whose(query)

@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from crcache import __version__
 from crcache.errors import OriginBusy, OriginLied, OriginTimeout, OriginUnreachable
-from crcache.grammar.retry_after import rest
+from crcache.grammar.retry_after import parse_retry_after, rest
 from crcache.interfaces import IMeter
 from crcache.policy.tour import PASSING
 from crcache.secret import Secret
@@ -56,12 +56,12 @@ class CredentialsRefused(Exception):
 class RealmBusy(OriginBusy):
     """A realm limits our rate.
 
-    @ivar seconds: for how long it wants to be left alone.
+    @ivar said: for how many seconds it wants to be left alone, if it says so.
     """
 
-    def __init__(self, message: str, seconds: float) -> None:
-        super().__init__(message, headers=[("Retry-After", str(math.ceil(seconds)))])
-        self.seconds = seconds
+    def __init__(self, message: str, said: float | None) -> None:
+        super().__init__(message, headers=[("Retry-After", str(math.ceil(rest(said))))])
+        self.said = said
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ class Realms:
             slot.release()
         status = exchange.status
         if status == 429:
-            seconds = rest(exchange.header("Retry-After"), exchange.header("Date"))
-            raise RealmBusy(f"the token realm at {where} limits the rate of requests (429); ask later", seconds)
+            said = parse_retry_after(exchange.header("Retry-After"), exchange.header("Date"))
+            raise RealmBusy(f"the token realm at {where} limits the rate of requests (429); ask later", said)
         if credential is not None and status in (400, 401, 403) and (status != 400 or credential.identity_token):
             raise CredentialsRefused(status)
         if 400 <= status < 500 and status != 408:

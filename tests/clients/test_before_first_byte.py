@@ -318,6 +318,18 @@ class LimitTests(FirstByteCase):
         self.assertHit(await self.ask(manifest_path(self.image.digest)))
         self.assertHit(await self.ask(self.blobs[0]))
 
+    async def test_in_mid_body(self) -> None:
+        """A body that breaks off just then is gone on with when the time is over, whether that was said or not."""
+        data = noise(2 * MIB)
+        self.before(self.origin, upstream=UpstreamSettings(first_byte_timeout=3.0))
+        for headers in ((("Retry-After", "1"),), ()):
+            target = blob_path(self.origin.content.add_blob(REPO, data + bytes([len(headers)])))
+            self.origin.fault(Fault(cut=MIB), "blob")
+            self.origin.fault(Fault(status=429, headers=headers), "blob")
+            answer, seconds = await self.timed(target)
+            self.assertEqual((answer.body[:-1] == data, answer.complete), (True, True))
+            self.assertEqual(seconds > 1.0, bool(headers))
+
     async def test_realm(self) -> None:
         """A token realm that limits our rate is no different."""
         self.origin.auth = Tokens()

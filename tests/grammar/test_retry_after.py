@@ -35,7 +35,7 @@ class RetryAfterTests(SynchronousTestCase):
 
     def test_rest(self) -> None:
         """Without a word it is some seconds; never none at all, nor more than an hour."""
-        self.assertEqual(rest(None, None), DEFAULT)
-        self.assertEqual(rest("17", None), 17.0)
-        self.assertEqual(rest("0", None), SHORTEST)
-        self.assertEqual(rest("86400", None), LONGEST)
+        self.assertEqual(rest(None), DEFAULT)
+        self.assertEqual(rest(17.0), 17.0)
+        self.assertEqual(rest(0.0), SHORTEST)
+        self.assertEqual(rest(86400.0), LONGEST)

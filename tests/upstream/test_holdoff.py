@@ -15,7 +15,7 @@ from crcache.secret import Secret
 from crcache.settings import Credentials, UpstreamSettings
 from crcache.testing.script import Fault
 from crcache.upstream.holdoff import HoldOff
-from tests.upstream.harness import REPOSITORY, UpstreamCase, later, password
+from tests.upstream.harness import REPOSITORY, Taker, UpstreamCase, later, password
 
 #: Says for how long.
 LIMITED = Fault(status=429, headers=(("Retry-After", "30"),))
@@ -110,6 +110,28 @@ class Limited(UpstreamCase):
         self.assertEqual(found, [429] + [503] * 9)
         self.assertEqual(len(self.fake.requests), 1)
 
+    async def test_under_way(self) -> None:
+        """What goes on with a body that was cut waits until the limit is over, if there is time for that; it need not
+        if the origin did not say how long."""
+        self.client = self.upstream(self.fake.url, clock=self.clock, settings=UpstreamSettings(first_byte_timeout=20.0))
+        for further in ({"span": (10, None)}, {"turn": 1}):
+            await self.limit(self.blob(), Fault(status=429, headers=(("Retry-After", "17"),)))
+            asking = self.client.ask(self.blob(**further))
+            self.clock.advance(16.9)
+            self.assertNoResult(asking)
+            self.assertEqual(self.fake.requests, [])
+            self.clock.advance(0.2)
+            answer = await asking
+            self.assertIn(answer.status, (200, 206))
+            await answer.deliver(Taker())
+            await self.limit(self.blob())
+            await self.held(self.blob(**further), 30)
+            self.clock.advance(31)
+            await self.limit(self.blob(), Fault(status=429))
+            await self.held(self.blob(), 5)
+            self.assertIn(await self.status(self.blob(**further)), (200, 206))
+            self.clock.advance(6)
+
     async def test_elsewhere(self) -> None:
         """With several URLs the others are asked; when all of them are limited the first that is free again counts."""
         other = self.registry(content=self.fake.content)
@@ -155,8 +177,8 @@ class Remembering(UpstreamCase):
         holdoff = HoldOff(Credentials({(self.name, ()): password("hunter2")}), Clock())
         holdoff.note("https://x", query, 30)
         holdoff.note("https://x", self.query(str(self.name)), 30)
-        kept = repr(list(holdoff._until._entries))
+        kept = repr(list(holdoff._limits._entries))
         self.assertIn("user puller", kept)
         for each in ("s3cret", "hunter2"):
             self.assertNotIn(each, kept)
-        self.assertNotIn(secret, [thing for key in holdoff._until._entries for thing in gc.get_referents(key)])
+        self.assertNotIn(secret, [thing for key in holdoff._limits._entries for thing in gc.get_referents(key)])
