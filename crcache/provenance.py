@@ -13,7 +13,7 @@ from crcache.asks import Client
 from crcache.errors import BodyCut, CrcacheError, OriginLied, OriginRefused, OriginTimeout, StoreError
 from crcache.facts import Membership, Query, TagEntry
 from crcache.flow.answers import first
-from crcache.flow.collect import collect, dismiss
+from crcache.flow.collect import DEADLINE, collect, dismiss
 from crcache.grammar.digest import Digest
 from crcache.grammar.length import parse_length
 from crcache.grammar.manifest import KNOWN, LIMIT, Descriptor, parse_manifest
@@ -25,8 +25,8 @@ from crcache.workers import Workers
 
 log = Logger()
 
-#: So often a manifest is asked for whose body breaks off. Each try may take as long as bodies stall.
-_TRIES = 3
+#: So often a manifest is asked for whose body breaks off, as long as others may wait for a body.
+_TRIES = 5
 
 #: A manifest's digest, media type and children.
 _Examined = tuple[Digest, str, tuple[Descriptor, ...]]
@@ -133,7 +133,7 @@ class Provenance:
     async def _received(self, query: Query, client: Client | None) -> tuple[Granted, bytes, _Examined]:
         """A body that is a manifest, and the one that was asked for. What is not is asked for at the registry's other
         URLs, if it has any; what is cut short is asked for again in any case."""
-        urls, tries = self._urls(query.registry), 0
+        urls, tries, until = self._urls(query.registry), 0, self._seconds() + DEADLINE
         while True:
             granted = await self._origin.ask(replace(query, turn=query.turn + tries), client)
             answer = granted.answer
@@ -143,7 +143,8 @@ class Provenance:
                 return granted, body, await self._parsing.run(_examine, body, claimed, first(answer, "Content-Type"))
             except (OriginLied, OriginTimeout, BodyCut) as problem:
                 tries += 1
-                if tries >= (max(urls, _TRIES) if isinstance(problem, BodyCut) else urls):
+                most = max(urls, _TRIES) if isinstance(problem, BodyCut) else urls
+                if tries >= most or self._seconds() >= until:
                     raise
                 lied = isinstance(problem, OriginLied)
                 log.emit(
@@ -153,6 +154,9 @@ class Provenance:
                     problem=problem.message,
                     **{**({} if claimed is None else {"digest": str(claimed)}), **events.about(query)},
                 )
+
+    def _seconds(self) -> float:
+        return 0.0 if self._timer is None else self._timer.seconds()
 
     async def declared(self, body: bytes, media_type: str) -> bool:
         """Whether a body says of itself that it is a manifest of this media type, for types that crcache doesn't know:

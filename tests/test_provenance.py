@@ -119,7 +119,7 @@ class FetchTests(StoryCase):
     def test_cut(self) -> None:
         """A body that breaks off time and again is the origin's failure, and leaves nothing."""
         for turn in (Turn(cut=50), Turn(cut=50, unsized=True)):
-            self.upstream.turns = [turn] * 3
+            self.upstream.turns = [turn] * 5
             error = self.failureResultOf(self.get(), BodyCut).value
             self.assertEqual(error.status, 502)
             self.assertEqual(self.written(), 0)
@@ -131,6 +131,15 @@ class FetchTests(StoryCase):
             self.upstream.turns = [Turn(cut=50), Turn(cut=0, unsized=True)]
             self.assertEqual(self.successResultOf(self.get(reference)).body, self.data)
             self.assertEqual([query.turn for query in self.queries()], [0, 1, 2])
+
+    def test_cut_for_too_long(self) -> None:
+        """It is not asked for again when those who wait have waited for too long."""
+        self.provenance = Provenance(self.store, self.origin, Inline(), self.day, True, self.clock, lambda _: 3)
+        self.upstream.turns = [Turn(stall=50)]
+        waiting = self.get()
+        self.clock.advance(DEADLINE)
+        self.failureResultOf(waiting, OriginTimeout)
+        self.assertEqual(len(self.queries()), 1)
 
     def test_lies_elsewhere(self) -> None:
         """A lie is asked of the registry's next URL; nothing of it is kept."""
