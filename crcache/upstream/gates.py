@@ -26,7 +26,9 @@ class Gate:
 
     def __init__(self) -> None:
         self.breaker = WELL
-        self.problem: OriginError = OriginFailed("")
+        # Not the error itself, whose traceback holds on to whatever it has passed through.
+        self.kind: type[OriginError] = OriginFailed
+        self.message = ""
         self.entries: set[Entry] = set()
 
 
@@ -102,7 +104,7 @@ class Entry:
         gate.breaker = failed(before, self._asked, self._gates.now(), subject, probe=self._probe)
         self._probe = False
         if gate.breaker.until != before.until:
-            gate.problem = problem
+            gate.kind, gate.message = type(problem), problem.message
         if gate.breaker.until is not None and before.until is None:
             for entry in list(gate.entries):
                 entry._call_off()
@@ -166,6 +168,4 @@ class Gates:
         now = self.now()
         ago, left = now - gate.breaker.last, max((gate.breaker.until or now) - now, 0.0)
         when = f"is asked again in {left:.0f} s" if left >= 0.5 else "is being asked again just now"
-        return type(gate.problem)(
-            f"{registry} failed {ago:.0f} s ago, which is remembered, and {when}: {gate.problem.message}"
-        )
+        return gate.kind(f"{registry} failed {ago:.0f} s ago, which is remembered, and {when}: {gate.message}")
