@@ -199,6 +199,25 @@ class ErrorTests(GateCase):
             await later(0.002)
 
 
+class PauseTests(GateCase):
+    """Those who make a pause before they ask again."""
+
+    async def test_found_out_meanwhile(self) -> None:
+        """If the registry turns out to fail during the pause, the question is not put again."""
+        self.fake.fault(Fault(status=503, headers=(("Retry-After", "1"),)), "blob", times=None)
+        asking = self.client.ask(self.layer(0))
+        await eventually(lambda: self.fake.requests and self.fake.requests[0].done)
+        await later(0.1)
+        for number in range(FAILURES):
+            entry = self.client._gates.enter(self.layer(number))
+            entry.failed(OriginUnreachable("nobody there"))
+            entry.leave()
+        self.assertNoResult(asking)
+        self.clock.advance(1.1)
+        self.assertIn("remembered", self.failureResultOf(asking, OriginUnreachable).getErrorMessage())
+        self.assertEqual(len(self.fake.requests), 1)
+
+
 class QueueTests(GateCase):
     """Those who wait for a connection."""
 
