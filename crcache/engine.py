@@ -12,6 +12,7 @@ from crcache.flow.carry import Means
 from crcache.flow.fills import Fills
 from crcache.flow.sender import Sender
 from crcache.flow.tools import Tools
+from crcache.grammar.reference import Registry
 from crcache.insight.metrics import Meter
 from crcache.interfaces import ICache
 from crcache.live import Switched, SwitchedCache, SwitchedUpstream
@@ -26,6 +27,7 @@ from crcache.store.checker import Checker
 from crcache.store.filesystem import Filesystem
 from crcache.store.usage import Usage
 from crcache.upstream.client import Upstream
+from crcache.upstream.health import Health
 from crcache.web.v2 import V2
 from crcache.workers import Workers
 
@@ -90,6 +92,7 @@ class Engine:
             changed=self.usage.changed,
         )
         self.scrub = Scrub(Checker(self.store.contents), checking, reactor, time.time, lambda: self.usage.content)
+        self._health = Health(reactor)
         self.upstream = SwitchedUpstream(self._upstream(config))
         tools = Tools(reactor, self.store, self.upstream, self._hashing, self.meter, self._retry, self._stall)
         self.fills = Fills(tools)
@@ -120,16 +123,40 @@ class Engine:
         if self._opened:
             self._cache.use(self._story(config))
 
+    def failing(self) -> list[dict[str, object]]:
+        """The registries that fail at the moment, as JSON can carry it; all that nobody has named are C{other}."""
+        named = _named(self.config.now)
+        found: dict[str, dict[str, object]] = {}
+        for registry, (seconds, problem) in self._health.failing().items():
+            name = str(registry) if registry in named else "other"
+            if name not in found:
+                found[name] = {"registry": name, "seconds": round(seconds, 3)}
+                if name != "other":
+                    found[name]["problem"] = problem
+        return sorted(found.values(), key=lambda each: str(each["registry"]))
+
     def _upstream(self, config: Config) -> Upstream:
-        return Upstream(self._reactor, config.upstream, config.registry, config.credentials, self.meter, self._environ)
+        return Upstream(
+            self._reactor,
+            config.upstream,
+            config.registry,
+            config.credentials,
+            self.meter,
+            self._environ,
+            health=self._health,
+        )
 
     def _story(self, config: Config) -> ICache:
         store, hashing, clock = self.store, self._hashing, self._day
         origin = Origin(self.upstream)
-        provenance = Provenance(store, origin, hashing, clock, config.cache_manifests, self._reactor)
+        keep = config.cache_manifests
+        provenance = Provenance(store, origin, hashing, clock, keep, self._reactor, self._urls)
         rules = Rules(config.cache_manifests, config.ignore, lambda registry: config.registry(registry).times)
         manifests = Manifests(store, provenance, rules, clock)
         return Cache(store, origin, self.fills, manifests, hashing, clock)
+
+    def _urls(self, registry: Registry) -> int:
+        return len(self.config.now.registry(registry).urls)
 
     def _retry(self, failures: int) -> float | None:
         return pause(failures, self.config.now.upstream.retries, random.random())  # noqa: S311

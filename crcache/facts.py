@@ -39,6 +39,12 @@ class Query:
     parameters: tuple[tuple[str, str], ...] = ()
     turn: int = 0
 
+    @property
+    def resumes(self) -> bool:
+        """Whether it goes on with what was under way: whoever puts it makes pauses, and has clients that got some of
+        the answer already."""
+        return self.turn > 0 or self.span is not None
+
 
 @dataclass(frozen=True)
 class Membership:

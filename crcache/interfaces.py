@@ -55,12 +55,14 @@ class IUpstream(Interface):
     """How origins are asked."""
 
     def ask(query: Query) -> Deferred[IAnswer]:
-        """Put one question to the registry's origin, its URLs in order.
+        """Put one question to the registry's origin, its URLs in order; again where it fails for the moment.
 
         @return: the answer, with any final status: 200, 206, 404, a 401 with the origin's own challenge, 5xx, 429.
             Fails with L{OriginUnreachable<crcache.errors.OriginUnreachable>},
             L{OriginTimeout<crcache.errors.OriginTimeout>} or L{OriginLied<crcache.errors.OriginLied>} (too many
-            redirects, a redirect to no URL). Cancelling it closes the connection.
+            redirects, a redirect to no URL); without asking, with the first two or
+            L{OriginFailed<crcache.errors.OriginFailed>} while a failure is remembered, and with
+            L{OriginBusy<crcache.errors.OriginBusy>} while a 429 is. Cancelling it closes the connection.
         """
 
 

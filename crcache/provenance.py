@@ -6,24 +6,30 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from crcache import events
 from crcache.asks import Client
-from crcache.errors import CrcacheError, OriginLied, OriginRefused, StoreError
+from crcache.errors import BodyCut, CrcacheError, OriginLied, OriginRefused, OriginTimeout, StoreError
 from crcache.facts import Membership, Query, TagEntry
 from crcache.flow.answers import first
-from crcache.flow.collect import collect, dismiss
+from crcache.flow.collect import DEADLINE, collect, dismiss
 from crcache.grammar.digest import Digest
 from crcache.grammar.length import parse_length
 from crcache.grammar.manifest import KNOWN, LIMIT, Descriptor, parse_manifest
-from crcache.grammar.reference import Tag
+from crcache.grammar.reference import Registry, Tag
 from crcache.interfaces import IAnswer, IStore
-from crcache.origin import Origin
+from crcache.origin import Granted, Origin
 from crcache.outcomes import CacheStatus, Manifest
 from crcache.workers import Workers
 
 log = Logger()
+
+#: So often a manifest is asked for whose body breaks off, as long as others may wait for a body.
+_TRIES = 5
+
+#: A manifest's digest, media type and children.
+_Examined = tuple[Digest, str, tuple[Descriptor, ...]]
 
 
 class Provenance:
@@ -37,12 +43,14 @@ class Provenance:
         clock: Callable[[], float],
         keep: bool,
         timer: IReactorTime | None = None,
+        urls: Callable[[Registry], int] = lambda _: 1,
     ) -> None:
         """
         @param parsing: threads that hash and parse: a manifest may have megabytes.
         @param clock: the time of day, in seconds since the epoch.
         @param keep: whether manifests are kept at all; what they name is noted in any case.
         @param timer: for the time that a manifest may take to come; C{None}: as long as it comes at all.
+        @param urls: how many URLs a registry has.
         """
         self._store = store
         self._origin = origin
@@ -50,6 +58,7 @@ class Provenance:
         self._clock = clock
         self._keep = keep
         self._timer = timer
+        self._urls = urls
 
     async def head(self, query: Query, tag: Tag | None, client: Client | None) -> Manifest | None:
         """A HEAD at the origin; C{None} if it is refused as such, or does not say what clients need.
@@ -58,18 +67,29 @@ class Provenance:
         @param client: whose `Authorization` may be used.
         """
         try:
-            granted = await self._origin.ask(query, client)
+            granted, head = await self._heard(query, client)
         except OriginRefused as problem:
             if problem.detail == {"status": 405}:
                 return None
             raise
-        dismiss(granted.answer, head=True)
-        head = self._said(granted.answer, query)
         if head is None or not granted.open:
             return head
         if self._keep:
             await self._note(query, [Membership(head.digest, head.media_type, head.size)], tag, head)
         return head
+
+    async def _heard(self, query: Query, client: Client | None) -> tuple[Granted, Manifest | None]:
+        """What a HEAD says. One that speaks of something else is put to the registry's other URLs, if it has any."""
+        urls, tries = self._urls(query.registry), 0
+        while True:
+            granted = await self._origin.ask(replace(query, turn=query.turn + tries), client)
+            dismiss(granted.answer, head=True)
+            try:
+                return granted, self._said(granted.answer, query)
+            except OriginLied:
+                tries += 1
+                if tries >= urls:
+                    raise
 
     @staticmethod
     def _said(answer: IAnswer, query: Query) -> Manifest | None:
@@ -89,11 +109,7 @@ class Provenance:
         @param tag: the tag that is to be noted if the answer is for everyone.
         @param client: whose `Authorization` may be used.
         """
-        granted = await self._origin.ask(query, client)
-        answer = granted.answer
-        body = await collect(answer, LIMIT, self._timer)
-        claimed = query.reference if isinstance(query.reference, Digest) else _digest_header(answer)
-        digest, kind, children = await self._parsing.run(_examine, body, claimed, first(answer, "Content-Type"))
+        granted, body, (digest, kind, children) = await self._received(query, client)
         found = Manifest(digest, kind, len(body), body, CacheStatus.BYPASS)
         if not granted.open:
             return found
@@ -113,6 +129,34 @@ class Provenance:
             return found
         await self._note(query, [Membership(digest, kind, len(body)), *members], tag, found)
         return replace(found, cache=CacheStatus.STORED)
+
+    async def _received(self, query: Query, client: Client | None) -> tuple[Granted, bytes, _Examined]:
+        """A body that is a manifest, and the one that was asked for. What is not is asked for at the registry's other
+        URLs, if it has any; what is cut short is asked for again in any case."""
+        urls, tries, until = self._urls(query.registry), 0, self._seconds() + DEADLINE
+        while True:
+            granted = await self._origin.ask(replace(query, turn=query.turn + tries), client)
+            answer = granted.answer
+            claimed = query.reference if isinstance(query.reference, Digest) else _digest_header(answer)
+            try:
+                body = await collect(answer, LIMIT, self._timer)
+                return granted, body, await self._parsing.run(_examine, body, claimed, first(answer, "Content-Type"))
+            except (OriginLied, OriginTimeout, BodyCut) as problem:
+                tries += 1
+                most = max(urls, _TRIES) if isinstance(problem, BodyCut) else urls
+                if tries >= most or self._seconds() >= until:
+                    raise
+                lied = isinstance(problem, OriginLied)
+                log.emit(
+                    LogLevel.warn if lied else LogLevel.info,
+                    "{registry} is asked again for {reference}: {problem} (request {request_id})",
+                    event=events.CONTENT_WRONG if lied else events.FETCH_RESUMED,
+                    problem=problem.message,
+                    **{**({} if claimed is None else {"digest": str(claimed)}), **events.about(query)},
+                )
+
+    def _seconds(self) -> float:
+        return 0.0 if self._timer is None else self._timer.seconds()
 
     async def declared(self, body: bytes, media_type: str) -> bool:
         """Whether a body says of itself that it is a manifest of this media type, for types that crcache doesn't know:
@@ -146,9 +190,7 @@ class Provenance:
             await self.retag(query, tag, entry)
 
 
-def _examine(
-    body: bytes, claimed: Digest | None, content_type: str | None
-) -> tuple[Digest, str, tuple[Descriptor, ...]]:
+def _examine(body: bytes, claimed: Digest | None, content_type: str | None) -> _Examined:
     """A body's digest, media type and children. For a worker thread.
 
     @raise OriginLied: if the digest is not the one claimed, or the body is no manifest.

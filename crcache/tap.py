@@ -128,6 +128,7 @@ def build(
             "waiting_for": daemon.waiting,
             "connections": clients.connections,
             "requests_in_flight": clients.busy,
+            "failing": engine.failing(),
             "cache_bytes": engine.usage.content,
             "cache_max_bytes": engine.usage.room,
         },

@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "commands": "config errors grammar nodes settings units upstream",
     "cli": "commands errors",
     "store": "events errors facts grammar interfaces secret settings workers",
-    "upstream": "events errors facts grammar interfaces secret settings workers",
+    "upstream": "events errors facts grammar interfaces policy secret settings workers",
     "flow": "events errors facts grammar interfaces secret sending settings workers",
     "rest": "events asks errors facts flow grammar interfaces origin sending",
     "origin": "asks errors facts flow grammar interfaces",

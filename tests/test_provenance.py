@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from typing import Any, cast
 
-from crcache.errors import BodyCut, OriginLied, OriginRefused, OriginTimeout
+from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
+
+from crcache import events
+from crcache.errors import BodyCut, ManifestUnknown, OriginLied, OriginRefused, OriginTimeout
 from crcache.facts import Query
 from crcache.flow.collect import DEADLINE
 from crcache.grammar.digest import Digest
@@ -24,8 +28,15 @@ class FetchTests(StoryCase):
 
     def setUp(self) -> None:
         super().setUp()
+        self.urls = 1
         self.digest = self.add_image(TAG)
         self.data = self.upstream.content[TAG]
+
+    def several(self, urls: int) -> None:
+        """The registry has so many URLs from now on."""
+        self.urls = urls
+        parts = self.store, self.origin, Inline(), self.day
+        self.provenance = Provenance(*parts, keep=True, urls=lambda _: urls)
 
     def get(self, reference: Tag | Digest = TAG) -> Deferred[Manifest]:
         """Fetch it, noting the tag."""
@@ -36,7 +47,7 @@ class FetchTests(StoryCase):
     def assertLied(self, turn: Turn, *references: Tag | Digest) -> None:
         """Such an answer is the origin's fault, and nothing of it is kept."""
         for reference in references or (TAG, self.digest):
-            self.upstream.turns = [turn]
+            self.upstream.turns = [turn] * self.urls
             error = self.failureResultOf(self.get(reference), OriginLied).value
             self.assertEqual(error.status, 502)
             self.assertEqual(self.written(), 0)
@@ -106,12 +117,74 @@ class FetchTests(StoryCase):
         self.assertEqual(self.successResultOf(self.get(digest)).size, LIMIT)
 
     def test_cut(self) -> None:
-        """A body that breaks off is the origin's failure, and leaves nothing."""
+        """A body that breaks off time and again is the origin's failure, and leaves nothing."""
         for turn in (Turn(cut=50), Turn(cut=50, unsized=True)):
-            self.upstream.turns = [turn]
+            self.upstream.turns = [turn] * 5
             error = self.failureResultOf(self.get(), BodyCut).value
             self.assertEqual(error.status, 502)
             self.assertEqual(self.written(), 0)
+            self.assertEqual(self.upstream.turns, [])
+
+    def test_cut_once(self) -> None:
+        """One that breaks off is asked for again, at the next URL if there is one, before anyone hears of it."""
+        for reference in (TAG, self.digest):
+            self.upstream.turns = [Turn(cut=50), Turn(cut=0, unsized=True)]
+            self.assertEqual(self.successResultOf(self.get(reference)).body, self.data)
+            self.assertEqual([query.turn for query in self.queries()], [0, 1, 2])
+
+    def test_cut_for_too_long(self) -> None:
+        """It is not asked for again when those who wait have waited for too long."""
+        self.provenance = Provenance(self.store, self.origin, Inline(), self.day, True, self.clock, lambda _: 3)
+        self.upstream.turns = [Turn(stall=50)]
+        waiting = self.get()
+        self.clock.advance(DEADLINE)
+        self.failureResultOf(waiting, OriginTimeout)
+        self.assertEqual(len(self.queries()), 1)
+
+    def test_lies_elsewhere(self) -> None:
+        """A lie is asked of the registry's next URL; nothing of it is kept."""
+        self.several(2)
+        for turn in (
+            Turn(wrong=True),
+            Turn(body=image(b"other"), headers={"Docker-Content-Digest": str(self.digest)}),
+            Turn(body=b"<html>please log in</html>", headers={"Docker-Content-Digest": None}),
+            Turn(body=b" " * (LIMIT + 1)),
+        ):
+            for reference in (TAG, self.digest):
+                self.upstream.turns = [turn]
+                self.assertEqual(self.successResultOf(self.get(reference)).body, self.data)
+                self.assertEqual([query.turn for query in self.queries()], [0, 1])
+                self.assertEqual(list(self.store.contents), [self.digest])
+
+    def test_lies_everywhere(self) -> None:
+        """If all of them lie that is told, after each has been asked once; with one URL, after one question."""
+        for urls in (1, 3):
+            self.several(urls)
+            self.assertLied(Turn(wrong=True), TAG)
+            self.upstream.turns = [Turn(wrong=True)] * urls
+            self.queries()
+            self.failureResultOf(self.get(), OriginLied)
+            self.assertEqual([query.turn for query in self.queries()], list(range(urls)))
+
+    def test_told_of_lies(self) -> None:
+        """A lie that harmed nobody is told of as a warning all the same, with whose it was."""
+        self.several(2)
+        seen: list[Any] = []
+        observer = cast(ILogObserver, seen.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.upstream.turns = [Turn(wrong=True)]
+        self.successResultOf(self.get(self.digest))
+        (told,) = (event for event in seen if event.get("event") is events.CONTENT_WRONG)
+        self.assertIs(told["log_level"], LogLevel.warn)
+        self.assertEqual((told["registry"], told["digest"]), (str(REGISTRY), str(self.digest)))
+
+    def test_refused_is_not_lied(self) -> None:
+        """A plain no is not asked of anyone else."""
+        self.several(2)
+        self.upstream.turns = [Turn(status=404)]
+        self.failureResultOf(self.get(), ManifestUnknown)
+        self.assertEqual(len(self.queries()), 1)
 
     def test_too_slow(self) -> None:
         """A body that drips holds those who wait for it for a while, not for ever; its origin has failed then."""
@@ -177,6 +250,21 @@ class HeadTests(StoryCase):
         self.close_to_strangers()
         self.assertIsNotNone(self.successResultOf(self.head(TAG)))
         self.assertEqual(self.written(), 0)
+
+    def test_lies(self) -> None:
+        """A HEAD that speaks of another digest is put to the registry's next URL, if there is one."""
+        digest = self.add_image(TAG)
+        lie = Turn(headers={"Docker-Content-Digest": str(Digest.of(b"other"))})
+        self.upstream.turns = [lie]
+        self.failureResultOf(self.head(digest), OriginLied)
+        self.provenance = Provenance(self.store, self.origin, Inline(), self.day, True, urls=lambda _: 2)
+        self.queries()
+        self.upstream.turns = [lie]
+        found = self.successResultOf(self.head(digest))
+        assert found is not None
+        self.assertEqual((found.digest, [query.turn for query in self.queries()]), (digest, [0, 1]))
+        self.upstream.turns = [lie, lie]
+        self.failureResultOf(self.head(digest), OriginLied)
 
     def test_without_keeping(self) -> None:
         """If manifests are not to be kept, a HEAD leaves nothing."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from crcache.errors import (
     BlobUnknown,
     Denied,
@@ -15,7 +17,7 @@ from crcache.errors import (
     Unauthorized,
 )
 from crcache.facts import Query
-from crcache.grammar.length import parse_length
+from crcache.grammar.retry_after import parse_retry_after, rest
 from crcache.interfaces import IAnswer
 
 
@@ -51,10 +53,10 @@ def refusal(answer: IAnswer, query: Query) -> OriginError:
         kinds = {"manifest": ManifestUnknown, "blob": BlobUnknown}
         return kinds.get(query.kind, NameUnknown)(f"{query.registry} has no {what(query)}")
     if status == 429:
-        wait = parse_length(first(answer, "Retry-After") or "")
+        wait = math.ceil(rest(parse_retry_after(first(answer, "Retry-After"), first(answer, "Date"))))
         return OriginBusy(
             f"{query.registry} limits the rate of requests; configure credentials for it, or ask later",
-            headers=() if wait is None else [("Retry-After", str(wait))],
+            headers=[("Retry-After", str(wait))],
         )
     if status == 408:
         return OriginTimeout(f"{query.registry} says that it was not asked in time for the {what(query)}; try again")

@@ -131,7 +131,7 @@ class FakeRegistry(Resource):
         if rule.fault.hang_up:
             transport: Any = request.channel.transport
             transport.unregisterProducer()
-            transport.loseConnection()
+            (transport.abortConnection if rule.fault.reset else transport.loseConnection)()
         elif rule.fault.hold:
             rule.wait(lambda: None if record.done else self._answer(request, record, parts, rule))
         else:

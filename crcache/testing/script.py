@@ -17,7 +17,7 @@ class Fault:
     @ivar redirect: answer 307 with this `Location`; C{{path}} and C{{digest}} in it are those of the request.
     @ivar hold: send nothing until the rule is released.
     @ivar cut: end the connection after so many bytes of the body.
-    @ivar reset: cut with a TCP reset, not in an orderly way.
+    @ivar reset: cut, or hang up, with a TCP reset, not in an orderly way.
     @ivar stall: after so many bytes of the body, wait until the rule is released.
     @ivar rate: bytes of the body per second.
     @ivar ignore_range: answer 200 with everything.

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
-from crcache import __version__
-from crcache.errors import OriginError, OriginTimeout, OriginUnreachable, ShuttingDown
+from crcache.errors import OriginBusy, OriginError, OriginLied, OriginTimeout, OriginUnreachable, ShuttingDown
 from crcache.facts import Query
 from crcache.grammar.length import parse_length
 from crcache.grammar.reference import Registry
+from crcache.grammar.retry_after import parse_retry_after
 from crcache.interfaces import IAnswer, IMeter, IUpstream
+from crcache.policy.tour import PASSING, Tour
 from crcache.secret import Secret
 from crcache.settings import Credentials, RegistrySettings, UpstreamSettings
 from crcache.upstream.answer import Answer, KeptAnswer
 from crcache.upstream.deadline import within
 from crcache.upstream.exchange import Exchange, Exchanger, refuse_encoding
+from crcache.upstream.failures import Passing
+from crcache.upstream.gates import Entry, Gates
 from crcache.upstream.health import Health
+from crcache.upstream.holdoff import HoldOff, busy
 from crcache.upstream.limits import Limits, Slot
+from crcache.upstream.lines import request_headers, retry_after
 from crcache.upstream.negotiation import Grant, Negotiator
+from crcache.upstream.pauses import Pauses
 from crcache.upstream.reading import read
 from crcache.upstream.redirect import follow
+from crcache.upstream.silent import Silent
 from crcache.upstream.site import Site
-from crcache.upstream.token import Realms
+from crcache.upstream.token import RealmBusy, Realms
 from crcache.upstream.urls import origin_of, question
 
 #: Requests for one query at one URL: with what is known, and after each challenge.
@@ -48,10 +56,14 @@ class Upstream:
         meter: IMeter,
         environ: Mapping[str, str],
         clock: Any = None,
+        health: Health | None = None,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         """
         @param environ: where the proxies are, if the settings do not say.
         @param clock: an C{IReactorTime} for all timeouts; the reactor if left out.
+        @param health: where it is noted which registries fail; one of its own if left out.
+        @param chance: from 0 up to 1, anew each time.
         @raise crcache.errors.ConfigError: if a proxy is not one.
         """
         self._clock = reactor if clock is None else clock
@@ -59,7 +71,12 @@ class Upstream:
         self._registry_settings = registry_settings
         self._meter = meter
         self._exchanger = Exchanger(reactor, self._clock, settings, environ)
-        self._health = Health(self._clock)
+        self._health = Health(self._clock) if health is None else health
+        self._gates = Gates(self._clock)
+        self._holdoff = HoldOff(credentials, self._clock)
+        self._silent = Silent(self._clock)
+        self._pauses = Pauses(self._clock)
+        self._chance = chance
         self._limits = Limits(settings.max_connections)
         realms = Realms(self._exchanger, self._limits, self._clock, meter, settings.first_byte_timeout)
         self._negotiator = Negotiator(realms, credentials, self._clock)
@@ -70,7 +87,7 @@ class Upstream:
     def ask(self, query: Query) -> Deferred[IAnswer]:
         """See L{IUpstream}."""
         if self._closed:
-            return fail(ShuttingDown("crcache is shutting down; ask the origin"))
+            return fail(_ending())
         self._asking += 1
         asking: Deferred[IAnswer] = Deferred.fromCoroutine(self._ask(query))
         return asking.addBoth(self._asked)
@@ -104,43 +121,109 @@ class Upstream:
     def close(self) -> Deferred[None]:
         """Abort all connections and answer no more questions. Fires when the last connection is gone."""
         self._closed = True
+        self._pauses.end()
         return self._exchanger.close()
 
     async def _ask(self, query: Query) -> IAnswer:
-        """The registry's URLs in their order. All of them together have the first-byte timeout: each that is not the
-        last has its share of what is left."""
+        """The registry's URLs in their order, some of them again. All of them together have the first-byte timeout."""
+        entry = self._gates.enter(query)
+        try:
+            answer = await self._toured(query, entry)
+            entry.answered(answer.status)
+            self._health.answered(query.registry, answer.status, query.request_id)
+            return answer
+        except (OriginUnreachable, OriginTimeout) as problem:
+            if not (entry.queued or entry.shut):
+                entry.failed(problem)
+                self._health.failed(query.registry, problem.message, query.request_id)
+            raise
+        except OriginLied:
+            # That it answers is all that counts there.
+            entry.answered(200)
+            raise
+        finally:
+            entry.leave()
+
+    async def _toured(self, query: Query, entry: Entry) -> IAnswer:
         settings = self._registry_settings(query.registry)
+        urls = [base.rstrip("/") for base in settings.urls]
         deadline = self._clock.seconds() + self._settings.first_byte_timeout
+        held = self._held(urls, query)
+        free = min(held.values()) if held and len(held) == len(urls) else 0.0
+        if query.resumes and 0 < free < self._settings.first_byte_timeout:
+            await self._pauses.wait(free)
+            self._go_on(entry)
+        elif free:
+            raise busy(query.registry, free)
         problem: OriginError = OriginUnreachable(f"{query.registry} has no url; configure one")
-        first = query.turn % max(len(settings.urls), 1)
-        for index, base in enumerate((*settings.urls[first:], *settings.urls[:first])):
-            share = (deadline - self._clock.seconds()) / (len(settings.urls) - index)
-            site = Site(settings, base.rstrip("/"), query.repository, query.request_id)
+        tour = Tour(urls, query.turn, [base for base in urls if self._silent.lately(base)], () if free else held)
+        answer: IAnswer | None = None
+        while (stop := tour.next(deadline - self._clock.seconds(), self._chance)) is not None:
+            if answer is not None:
+                answer.abort()
+                answer = None
+            if stop.pause:
+                await self._pauses.wait(stop.pause)
+            self._go_on(entry)
+            site = Site(settings, stop.url, query.repository, query.request_id)
+            share = max(min(stop.share, deadline - self._clock.seconds()), 0.0)
             try:
-                answer = await self._in_time(site, query, max(share, 0.0))
-            except (OriginUnreachable, OriginTimeout) as error:
+                answer = await self._in_time(site, query, entry, share)
+            except CancelledError:
+                if entry.shut:
+                    raise entry.remembered() from None
+                raise
+            except (OriginUnreachable, OriginTimeout, OriginBusy, OriginLied) as error:
                 problem = error
+                self._failed(site, query, entry, error, tour)
+                continue
+            self._silent.forget(stop.url)
+            if answer.status == 429:
+                self._holdoff.note(stop.url, query, parse_retry_after(*retry_after(answer)))
+            elif answer.status in PASSING:
+                tour.failed(stop.url, parse_retry_after(*retry_after(answer)) or 0.0)
             else:
-                self._health.answered(query.registry, answer.status, query.request_id)
                 return answer
-        self._health.failed(query.registry, problem.message, query.request_id)
-        raise problem
+        if answer is None:
+            raise problem
+        return answer
 
-    def _in_time(self, site: Site, query: Query, seconds: float) -> Deferred[IAnswer]:
-        asking: Deferred[IAnswer] = Deferred.fromCoroutine(self._at(site, query))
-        return within(
-            asking,
-            seconds,
-            self._clock,
-            lambda: OriginTimeout(f"{site.origin} did not answer within {seconds:g} s; try again"),
-        )
+    def _held(self, urls: list[str], query: Query) -> dict[str, float]:
+        """Those that limit our rate, and for how many seconds more they do."""
+        return {base: left for base in urls if (left := self._holdoff.left(base, query)) > 0}
 
-    async def _at(self, site: Site, query: Query) -> IAnswer:
+    def _go_on(self, entry: Entry) -> None:
+        if self._closed:
+            raise _ending()
+        entry.check()
+
+    def _failed(self, site: Site, query: Query, entry: Entry, error: OriginError, tour: Tour) -> None:
+        """What follows from a URL's not answering, beside that the next one is asked."""
+        if self._closed:
+            raise _ending() from None
+        if isinstance(error, RealmBusy):
+            self._holdoff.note(site.base, query, error.said, every=True)
+        elif isinstance(error, Passing):
+            tour.failed(site.base)
+        elif isinstance(error, (OriginUnreachable, OriginTimeout)) and not entry.queued:
+            self._silent.note(site.base)
+
+    def _in_time(self, site: Site, query: Query, entry: Entry, seconds: float) -> Deferred[IAnswer]:
+        asking: Deferred[IAnswer] = entry.begins(lambda: Deferred.fromCoroutine(self._at(site, query, entry)))
+
+        def late() -> OriginTimeout:
+            if entry.queued:
+                return OriginTimeout(f"no connection to {site.origin} was free for {seconds:.3g} s; try again")
+            return OriginTimeout(f"{site.origin} did not answer within {seconds:.3g} s; try again")
+
+        return within(asking, seconds, self._clock, late)
+
+    async def _at(self, site: Site, query: Query, entry: Entry) -> IAnswer:
         if query.authorization is not None:
-            return await self._once(site, query, query.authorization)
+            return await self._once(site, query, entry, query.authorization)
         used = await self._negotiator.prepare(site)
         for _ in range(_ROUNDS):
-            answer = await self._once(site, query, None if used is None else used.authorization)
+            answer = await self._once(site, query, entry, None if used is None else used.authorization)
             if not isinstance(answer, _Refusal):
                 self._negotiator.accepted(used)
                 return answer
@@ -150,22 +233,27 @@ class Upstream:
             used = grant
         return answer
 
-    async def _once(self, site: Site, query: Query, authorization: Secret | None) -> IAnswer:
+    async def _once(self, site: Site, query: Query, entry: Entry, authorization: Secret | None) -> IAnswer:
         """One request, with its redirects, in a slot of its origin."""
-        slot = await self._limits.acquire(site.origin, query.method == "GET" and query.kind != "manifest")
+        with entry.queueing():
+            slot = await self._limits.acquire(site.origin, query.method == "GET" and query.kind != "manifest")
         try:
-            exchange = await follow(
-                self._exchanger,
-                query.method,
-                question(site.base, query),
-                _headers(query),
-                site.settings,
-                authorization,
-                lambda status: self._meter.asked(site.registry, query.kind, status),
-                downgrade=site.plain,
-            )
-            self._note_rate(site, exchange)
-            return await self._answer(site, query, exchange, slot)
+            held = self._holdoff.left(site.base, query)
+            if held > 0:
+                raise busy(site.registry, held)
+            with entry.sending():
+                exchange = await follow(
+                    self._exchanger,
+                    query.method,
+                    question(site.base, query),
+                    request_headers(query),
+                    site.settings,
+                    authorization,
+                    lambda status: self._meter.asked(site.registry, query.kind, status),
+                    downgrade=site.plain,
+                )
+                self._note_rate(site, exchange)
+                return await self._answer(site, query, exchange, slot)
         except BaseException:
             slot.release()
             raise
@@ -202,16 +290,5 @@ class _Refusal(KeptAnswer):
         self.challenges = challenges
 
 
-def _headers(query: Query) -> Headers:
-    headers = Headers(
-        {
-            "User-Agent": [f"crcache/{__version__}"],
-            "Accept": list(query.accept) or ["*/*"],
-            "Accept-Encoding": ["identity"],
-            "X-Request-Id": [query.request_id],
-        }
-    )
-    if query.span is not None:
-        start, stop = query.span
-        headers.setRawHeaders("Range", [f"bytes={start}-" if stop is None else f"bytes={start}-{stop - 1}"])
-    return headers
+def _ending() -> ShuttingDown:
+    return ShuttingDown("crcache is shutting down; ask the origin")

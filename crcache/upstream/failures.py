@@ -27,9 +27,14 @@ from twisted.web.client import (
 from crcache.errors import OriginError, OriginUnreachable
 from crcache.upstream.dates import Outdated
 
+_CLOSED = (ConnectionDone, ConnectionLost, ConnectionAborted)
 _WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived)
 #: Failures of a request that say nothing about the origin if its connection had been idle before (RFC 9112, 9.3.1).
 STALE_CONNECTION = _WRAPPERS
+
+
+class Passing(OriginUnreachable):
+    """There was no answer, but perhaps only this time: it is worth asking again soon."""
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -54,6 +59,8 @@ def explain(error: BaseException, where: str) -> OriginError:
     if isinstance(error, OriginError):
         return error
     for leaf in leaves(error):
+        if isinstance(leaf, _CLOSED):
+            return Passing(f"{where} closed the connection before it answered; try again")
         sentence = _sentence(leaf, where)
         if sentence is not None:
             return OriginUnreachable(sentence)
@@ -73,8 +80,6 @@ def _sentence(error: BaseException, where: str) -> str | None:
         return f"{where}: {error}"
     if isinstance(error, SSL.Error):
         return f"TLS with {where} failed ({tls_reason(error)}); check the registry's url, ca and client-cert"
-    if isinstance(error, (ConnectionDone, ConnectionLost, ConnectionAborted)):
-        return f"{where} closed the connection before it answered; try again"
     return None
 
 

@@ -21,14 +21,14 @@ class Health:
 
     def __init__(self, clock: Any) -> None:
         self._clock = clock
-        self._since: OrderedDict[Registry, float] = OrderedDict()
+        self._since: OrderedDict[Registry, tuple[float, str]] = OrderedDict()
 
     def answered(self, registry: Registry, status: int, request_id: str) -> None:
         """It has answered; a 5xx is a failure."""
         if status >= 500:
             self.failed(registry, f"it answers {status}", request_id)
         elif registry in self._since:
-            seconds = self._clock.seconds() - self._since.pop(registry)
+            seconds = self._clock.seconds() - self._since.pop(registry)[0]
             log.info(
                 "{registry} answers again, after {seconds:.0f} s (request {request_id})",
                 event=events.ORIGIN_ANSWERS,
@@ -41,7 +41,7 @@ class Health:
         """It has not, at any of its URLs."""
         if registry in self._since:
             return
-        self._since[registry] = self._clock.seconds()
+        self._since[registry] = self._clock.seconds(), problem
         if len(self._since) > _MOST:
             self._since.popitem(last=False)
         log.warn(
@@ -51,3 +51,8 @@ class Health:
             problem=problem,
             request_id=request_id,
         )
+
+    def failing(self) -> dict[Registry, tuple[float, str]]:
+        """The registries that fail now: for how many seconds, and what was wrong first."""
+        now = self._clock.seconds()
+        return {registry: (now - since, problem) for registry, (since, problem) in self._since.items()}

@@ -19,12 +19,15 @@ from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from crcache import __version__
-from crcache.errors import OriginLied, OriginTimeout, OriginUnreachable
+from crcache.errors import OriginBusy, OriginLied, OriginTimeout, OriginUnreachable
+from crcache.grammar.retry_after import parse_retry_after, rest
 from crcache.interfaces import IMeter
+from crcache.policy.tour import PASSING
 from crcache.secret import Secret
 from crcache.settings import Credential
 from crcache.upstream.deadline import within
 from crcache.upstream.exchange import Exchange, Exchanger, refuse_encoding
+from crcache.upstream.failures import Passing
 from crcache.upstream.limits import Limits
 from crcache.upstream.reading import read
 from crcache.upstream.redirect import follow
@@ -48,6 +51,17 @@ class CredentialsRefused(Exception):
         super().__init__(status)
         self.status = status
         self.all = status != 403
+
+
+class RealmBusy(OriginBusy):
+    """A realm limits our rate.
+
+    @ivar said: for how many seconds it wants to be left alone, if it says so.
+    """
+
+    def __init__(self, message: str, said: float | None) -> None:
+        super().__init__(message, headers=[("Retry-After", str(math.ceil(rest(said))))])
+        self.said = said
 
 
 @dataclass(frozen=True)
@@ -84,7 +98,7 @@ class Realms:
         """A token; C{None} if the realm gives none to us.
 
         Fails with L{CredentialsRefused}, with L{OriginUnreachable} or L{OriginTimeout} if the realm does not work,
-        and with L{OriginLied} if its answer makes no sense.
+        with L{RealmBusy} if it limits our rate, and with L{OriginLied} if its answer makes no sense.
         """
 
         def late() -> OriginTimeout:
@@ -109,12 +123,16 @@ class Realms:
         finally:
             slot.release()
         status = exchange.status
+        if status == 429:
+            said = parse_retry_after(exchange.header("Retry-After"), exchange.header("Date"))
+            raise RealmBusy(f"the token realm at {where} limits the rate of requests (429); ask later", said)
         if credential is not None and status in (400, 401, 403) and (status != 400 or credential.identity_token):
             raise CredentialsRefused(status)
-        if 400 <= status < 500 and status not in (408, 429):
+        if 400 <= status < 500 and status != 408:
             return None
         if status != 200 or body is None:
-            raise OriginUnreachable(f"the token realm at {where} answered with {status}; try again")
+            kind = Passing if status in PASSING or status == 200 else OriginUnreachable
+            raise kind(f"the token realm at {where} answered with {status}; try again")
         return parse_token(body, begun, str(where))
 
 

@@ -173,12 +173,14 @@ class RefusalTests(SynchronousTestCase):
         self.assertEqual((lines(given, "X"), first(given, "X")), ([], None))
 
     def test_retry_after(self) -> None:
-        """How long to wait is passed on if it is a number."""
-        for value, headers in ((b"7", (("Retry-After", "7"),)), (b"soon", ()), (b"\xb2", ()), (None, ())):
+        """Clients are told how long to wait: as long as the origin says, by seconds or by date, else some seconds."""
+        then, now = b"Sun, 06 Nov 1994 08:49:37 GMT", b"Sun, 06 Nov 1994 08:49:07 GMT"
+        for value, seconds in ((b"7", "7"), (then, "30"), (b"soon", "5"), (b"\xb2", "5"), (None, "5")):
             given = answer(status=429)
+            given.headers.setRawHeaders(b"Date", [now])
             if value:
                 given.headers.setRawHeaders(b"Retry-After", [value])
-            self.assertEqual(refusal(given, self.query()).headers, headers)
+            self.assertEqual(refusal(given, self.query()).headers, (("Retry-After", seconds),))
 
     def test_what(self) -> None:
         """Messages name the thing as users know it."""

@@ -19,6 +19,7 @@ from crcache.facts import Query
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.interfaces import IAnswer
+from crcache.policy import tour
 from crcache.secret import Secret
 from crcache.settings import Credential, Credentials, RegistrySettings, UpstreamSettings
 from crcache.testing.auth import Auth, Tokens
@@ -131,6 +132,8 @@ class UpstreamCase(AsyncTestCase):
     """Starts registries and upstreams, and ends them."""
 
     def setUp(self) -> None:
+        # Nothing is learned from waiting.
+        self.patch(tour, "PAUSES", (0.02, 0.02))
         self.meter = Meter()
         self._upstreams: list[Upstream] = []
         self._registries: list[FakeRegistry] = []

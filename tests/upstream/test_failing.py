@@ -11,6 +11,7 @@ from zope.interface import directlyProvides, providedBy
 
 from crcache.errors import OriginLied, OriginTimeout, OriginUnreachable, ShuttingDown
 from crcache.testing.script import Fault
+from crcache.upstream.silent import REMEMBERED
 from tests.upstream.harness import UpstreamCase, eventually
 
 
@@ -43,9 +44,9 @@ class Failing(UpstreamCase):
         self.assertEqual(self.meter.questions, [("blob", None)])
 
     async def test_hung_up(self) -> None:
-        """A connection closed before any answer is an unreachable origin."""
+        """A connection closed before any answer, however often, is an unreachable origin."""
         registry = self.registry()
-        registry.fault(Fault(hang_up=True), "blob")
+        registry.fault(Fault(hang_up=True), "blob", times=None)
         with self.assertRaises(OriginUnreachable):
             await self.upstream(registry.url).ask(self.blob())
 
@@ -121,7 +122,7 @@ class Failing(UpstreamCase):
         """An answer whose head does not end is cut off."""
         registry = self.registry()
         lines = tuple((f"X-{number}", "x" * 15_000) for number in range(600))
-        registry.fault(Fault(headers=lines), "blob")
+        registry.fault(Fault(headers=lines), "blob", times=None)
         with self.assertRaises(OriginUnreachable):
             await self.upstream(registry.url).ask(self.blob())
 
@@ -168,13 +169,57 @@ class SeveralUrls(UpstreamCase):
         self.assertEqual((answer.status, len(body)), (200, 300_000))
 
     async def test_any_answer_is_one(self) -> None:
-        """An answer is final, also a bad one."""
+        """An answer is final, also a no."""
+        for status in (400, 401, 403, 404, 408, 416, 501):
+            first = self.registry()
+            first.fault(Fault(status=status), "blob")
+            second = self.registry(content=first.content)
+            answer, _ = await self.get(self.upstream(first.url, second.url), self.blob())
+            self.assertEqual(answer.status, status)
+            self.assertEqual(second.requests, [])
+
+    async def test_lies(self) -> None:
+        """One that sends us nowhere, or an encoded body, is followed by the next."""
+        for fault in (Fault(redirect="nowhere://"), Fault(redirect="{path}"), Fault(gzip=True)):
+            first = self.registry()
+            first.fault(fault, "blob", times=None)
+            second = self.registry(content=first.content)
+            answer, _ = await self.get(self.upstream(first.url, second.url), self.blob())
+            self.assertEqual((answer.status, len(second.requests)), (200, 1))
+
+    async def test_turn(self) -> None:
+        """Whoever was served badly asks elsewhere next, and at the first one again after the last."""
         first = self.registry()
-        first.fault(Fault(status=500), "blob")
+        second, third = (self.registry(content=first.content) for _ in range(2))
+        upstream = self.upstream(first.url, second.url, third.url)
+        for turn in range(5):
+            await self.get(upstream, self.blob(turn=turn))
+        self.assertEqual([len(registry.requests) for registry in (first, second, third)], [2, 2, 1])
+
+    async def test_turn_to_a_dead_one(self) -> None:
+        """If the one whose turn it is cannot be reached it is followed by the next, too."""
+        first, dead = self.registry(), self.registry()
+        url = dead.url
+        await dead.stop()
+        third = self.registry(content=first.content)
+        await self.get(self.upstream(first.url, url, third.url), self.blob(turn=1))
+        self.assertEqual((first.requests, len(third.requests)), ([], 1))
+
+    async def test_silent_one_last(self) -> None:
+        """One that gave no answer is asked behind the others for a while, so that its silence is waited for once."""
+        clock = Clock()
+        first = self.registry()
+        first.fault(Fault(hold=True), "blob")
         second = self.registry(content=first.content)
-        answer, _ = await self.get(self.upstream(first.url, second.url), self.blob())
-        self.assertEqual(answer.status, 500)
-        self.assertEqual(second.requests, [])
+        upstream = self.upstream(first.url, second.url, clock=clock)
+        asking = upstream.ask(self.blob())
+        await eventually(lambda: first.requests)
+        clock.advance(3.0)
+        (await asking).abort()
+        for passed, expected in ((0.0, (1, 2)), (REMEMBERED - 0.1, (1, 3)), (0.2, (2, 3))):
+            clock.advance(passed)
+            await self.get(upstream, self.blob())
+            self.assertEqual((len(first.requests), len(second.requests)), expected)
 
     async def test_time_is_shared(self) -> None:
         """A first URL that says nothing leaves the second its share of the time."""

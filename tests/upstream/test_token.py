@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock
 
-from crcache.errors import OriginLied, OriginTimeout, OriginUnreachable
+from crcache.errors import OriginBusy, OriginLied, OriginTimeout, OriginUnreachable
 from crcache.grammar.reference import Repository
 from crcache.secret import Secret
 from crcache.testing.script import Fault
@@ -198,9 +198,30 @@ class BadRealms(Negotiating):
     async def test_down(self) -> None:
         """A realm that fails makes the origin unreachable."""
         self.assertIn("503", await self._fails(OriginUnreachable, Fault(status=503)))
-        self.assertIn("429", await self._fails(OriginUnreachable, Fault(status=429)))
         await self._fails(OriginUnreachable, Fault(hang_up=True))
         await self._fails(OriginUnreachable, Fault(cut=5))
+
+    async def test_limited(self) -> None:
+        """A realm that limits our rate is a limit of the origin's, and neither is asked again before it is over."""
+        clock = Clock()
+        registry = self.registry(self.tokens())
+        registry.fault(Fault(status=429, headers=(("Retry-After", "17"),)), "token")
+        upstream = self.upstream(registry.url, clock=clock)
+        for method in ("GET", "HEAD"):
+            with self.assertRaises(OriginBusy) as caught:
+                await upstream.ask(self.blob(method=method))
+            self.assertEqual(caught.exception.headers, (("Retry-After", "17"),))
+        self.assertEqual((len(registry.asked("token")), len(registry.asked("blob"))), (1, 1))
+        clock.advance(17.1)
+        self.assertEqual(await self.fetch(upstream), 200)
+
+    async def test_passing(self) -> None:
+        """A realm that fails for the moment is asked again."""
+        for fault in (Fault(status=503), Fault(hang_up=True), Fault(cut=5)):
+            registry = self.registry(self.tokens())
+            registry.fault(fault, "token", times=2)
+            self.assertEqual(await self.fetch(self.upstream(registry.url)), 200)
+            self.assertEqual(len(registry.asked("token")), 3)
 
     async def test_nonsense(self) -> None:
         """An answer without a usable token is a lie."""

@@ -1,0 +1,72 @@
+"""Origins that limit our rate (429), and for how long they are left alone."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from typing import Any, Literal
+
+from crcache.errors import OriginBusy
+from crcache.facts import Kind, Query
+from crcache.grammar.reference import Registry
+from crcache.grammar.retry_after import rest
+from crcache.settings import Credentials
+from crcache.upstream.shared import Recent
+
+#: Limits that are remembered; clients can name any registry, and bring any credentials.
+_KEPT = 4096
+
+_Key = tuple[Registry, str, Kind, Literal["GET", "HEAD"], str]
+
+
+class HoldOff:
+    """What must not be asked for a while.
+
+    A limit is that of a URL, for a kind of question, put in the name of somebody: of whom crcache's own credentials
+    are, of nobody, or of a client, of whose credentials no more than a hash is kept. Origins count GETs more strictly
+    than HEADs (Docker Hub does not count these at all): a limit on GETs is none on HEADs.
+    """
+
+    def __init__(self, credentials: Credentials, clock: Any) -> None:
+        self._credentials = credentials
+        self._clock = clock
+        self._limits: Recent[_Key, tuple[float, bool]] = Recent(_KEPT)
+        self._salt = secrets.token_bytes(16)
+
+    def note(self, base: str, query: Query, said: float | None, *, every: bool = False) -> None:
+        """This URL wants to be left alone.
+
+        @param said: for how many seconds, if it says so.
+        @param every: whether it is about HEADs as well, whatever the question was.
+        """
+        limit = self._clock.seconds() + rest(said), said is not None
+        self._limits.put(self._key(base, query, "GET"), limit)
+        if every or query.method == "HEAD":
+            self._limits.put(self._key(base, query, "HEAD"), limit)
+
+    def left(self, base: str, query: Query) -> float:
+        """For how many seconds the question must not be put there; 0 if it may. What goes on with something that was
+        under way makes pauses of its own, and need not wait if nobody said so."""
+        until, said = self._limits.get(self._key(base, query, query.method)) or (0.0, False)
+        return max(until - self._clock.seconds(), 0.0) if said or not query.resumes else 0.0
+
+    def _key(self, base: str, query: Query, method: Literal["GET", "HEAD"]) -> _Key:
+        return query.registry, base, query.kind, method, self._whose(query)
+
+    def _whose(self, query: Query) -> str:
+        if query.authorization is not None:
+            text = query.authorization.reveal().encode()
+            return "client " + hashlib.blake2b(text, digest_size=16, key=self._salt).hexdigest()
+        credential = self._credentials.lookup(query.registry, query.repository)
+        return "nobody" if credential is None else f"user {credential.username}"
+
+
+def busy(registry: Registry, seconds: float) -> OriginBusy:
+    """What whoever asks all the same is told."""
+    wait = max(math.ceil(seconds), 1)
+    return OriginBusy(
+        f"{registry} limits the rate of requests and is left alone for another {wait} s;"
+        " configure credentials for it, or ask later",
+        headers=[("Retry-After", str(wait))],
+    )
