@@ -11,6 +11,7 @@ from crcache.cache import Cache
 from crcache.flow.fills import Fills
 from crcache.flow.sender import Sender
 from crcache.flow.tools import Tools
+from crcache.grammar.reference import Registry
 from crcache.insight.metrics import Meter
 from crcache.interfaces import ICache
 from crcache.live import Switched, SwitchedCache, SwitchedUpstream
@@ -74,7 +75,8 @@ class Engine:
             changed=self.usage.changed,
         )
         self.upstream = SwitchedUpstream(self._upstream(config))
-        self.fills = Fills(Tools(reactor, self.store, self.upstream, self._hashing, self.meter, self._retry))
+        tools = Tools(reactor, self.store, self.upstream, self._hashing, self.meter, self._retry, self._urls)
+        self.fills = Fills(tools)
         self._cache = SwitchedCache(Closed(waiting))
         self._opened = False
         sender = Sender(reading, self._hashing)
@@ -111,6 +113,9 @@ class Engine:
         rules = Rules(config.cache_manifests, config.ignore, lambda registry: config.registry(registry).times)
         manifests = Manifests(store, provenance, rules, clock)
         return Cache(store, origin, self.fills, manifests, hashing, clock)
+
+    def _urls(self, registry: Registry) -> int:
+        return len(self.config.now.registry(registry).urls)
 
     def _retry(self, failures: int) -> float | None:
         return pause(failures, self.config.now.upstream.retries, random.random())  # noqa: S311

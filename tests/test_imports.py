@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "cli": "commands errors",
     "store": "events errors facts grammar interfaces secret settings workers",
     "upstream": "events errors facts grammar interfaces secret settings workers",
-    "flow": "events errors facts grammar interfaces secret settings workers",
+    "flow": "events errors facts grammar interfaces policy secret settings workers",
     "origin": "asks errors facts flow grammar interfaces",
     "provenance": "events asks errors facts flow grammar interfaces origin outcomes workers",
     "manifests": "events secret asks errors facts flow grammar interfaces origin outcomes policy provenance settings",

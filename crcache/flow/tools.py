@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from crcache.facts import Query
 from crcache.grammar.digest import Digest
+from crcache.grammar.reference import Registry
 from crcache.interfaces import IMeter, IStore, IUpstream
 from crcache.workers import Workers
 
@@ -19,6 +20,7 @@ class Tools:
 
     @ivar hashing: the threads that hash.
     @ivar retry: how many seconds to wait after so many failures in a row without progress; C{None} to give up.
+    @ivar urls: how many URLs a registry has.
     """
 
     clock: IReactorTime
@@ -27,6 +29,7 @@ class Tools:
     hashing: Workers
     meter: IMeter
     retry: Callable[[int], float | None]
+    urls: Callable[[Registry], int] = lambda registry: 1
 
     @staticmethod
     def digest(query: Query) -> Digest:
