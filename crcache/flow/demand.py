@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from crcache import events
-from crcache.errors import OriginError, StoreError
+from crcache.errors import OriginError
 from crcache.facts import Query
 from crcache.flow.patience import to_the_end
 from crcache.flow.streams import Claimed, RangeIgnored, Streams
@@ -97,6 +97,7 @@ class OutOfTurn:
         self._not_before = 0.0
         self._timer: IDelayedCall | None = None
         self._deciding = False
+        self._again = False
         demands.asked = self._asked
 
     async def stop(self) -> None:
@@ -117,17 +118,20 @@ class OutOfTurn:
         self._consider([key])
 
     def _consider(self, keys: list[int]) -> None:
-        # A stream that ends at once would have us here again; its end is looked at all the same.
-        if self._deciding or self._useless or not self._streams.answered:
+        if self._useless or not self._streams.answered:
             return
-        self._deciding = True
+        if self._deciding:
+            # A stream has ended as soon as it began.
+            self._again = True
+            return
+        self._deciding, self._again = True, False
         try:
             later = [self._decide(key) for key in keys]
         finally:
             self._deciding = False
-        if any(later) and self._timer is None and not self._useless:
-            now = self._tools.clock.seconds()
-            self._timer = self._tools.clock.callLater(max(PATIENCE, self._not_before - now), self._look)
+        if (self._again or any(later)) and self._timer is None and not self._useless:
+            pause = self._not_before - self._tools.clock.seconds()
+            self._timer = self._tools.clock.callLater(pause if pause > 0 else PATIENCE, self._look)
 
     def _look(self) -> None:
         self._timer = None
@@ -169,9 +173,20 @@ class OutOfTurn:
         )
         running = Deferred.fromCoroutine(self._streams.fetch(claim, ahead=True))
         self._running.append(running)
-        running.addErrback(self._failed, claim)
-        running.addErrback(self._broken)
-        running.addCallback(self._over, running, claim)
+        running.addBoth(self._over, running, claim)
+
+    def _over(self, result: Failure | None, running: Deferred[None], claim: Claimed) -> None:
+        self._running.remove(running)
+        self._streams.release(claim)
+        if claim.complete:
+            self._failures = 0
+        if result is not None and not result.check(CancelledError, RangeIgnored, OriginError):
+            self._broken(result)
+            return
+        if result is not None:
+            self._failed(result, claim)
+        self._ended()
+        self.consider()
 
     def _failed(self, failure: Failure, claim: Claimed) -> None:
         if failure.check(CancelledError):
@@ -180,8 +195,6 @@ class OutOfTurn:
             self._useless = True
             self._stop_timer()
             return
-        if failure.check(StoreError) or not failure.check(OriginError):
-            failure.raiseException()
         self._failures = 1 if claim.moved else self._failures + 1
         pause = self._tools.retry(self._failures)
         if pause is None:
@@ -194,11 +207,3 @@ class OutOfTurn:
             **events.about(self._query),
         )
         self._tools.meter.resumed(self._query.registry)
-
-    def _over(self, _: None, running: Deferred[None], claim: Claimed) -> None:
-        if claim.complete:
-            self._failures = 0
-        self._running.remove(running)
-        self._streams.release(claim)
-        self._ended()
-        self.consider()
