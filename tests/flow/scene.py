@@ -105,10 +105,11 @@ class FillCase(SynchronousTestCase):
         """Where the fills' bytes rest."""
         return Memory(lambda: 1000.0)
 
-    def make_fills(self, hashing: Workers | None = None, store: IStore | None = None) -> Fills:
-        """The fills of a process."""
+    def make_fills(self, hashing: Workers | None = None, store: IStore | None = None, urls: int = 1) -> Fills:
+        """The fills of a process, whose registries have so many URLs."""
         workers = Inline() if hashing is None else hashing
-        made = Fills(Tools(self.clock, store or self.store, self.upstream, workers, self.meter, self._retry))
+        store = store or self.store
+        made = Fills(Tools(self.clock, store, self.upstream, workers, self.meter, self._retry, lambda _: urls))
         self.addCleanup(lambda: made.stop() and None)
         return made
 
