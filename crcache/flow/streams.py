@@ -25,8 +25,12 @@ class Claimed:
     @ivar stop: its end, exclusive; C{None} while only the answer's end will tell.
     """
 
-    def __init__(self, start: int, stop: int | None) -> None:
+    def __init__(self, start: int, stop: int | None, within: Claimed | None) -> None:
+        """
+        @param within: the one that is fetching it until this one has an answer.
+        """
         self.stop = stop
+        self._within = within
         self._start = start
         self._stream: Stream | None = None
 
@@ -50,6 +54,17 @@ class Claimed:
         """Whether all of it is there."""
         return self._start + self.moved == self.stop
 
+    def take_over(self) -> bool:
+        """There is an answer: nobody else fetches it from now on. False if somebody has got there meanwhile."""
+        within, self._within = self._within, None
+        if within is None:
+            return True
+        if within.position > self._start:
+            return False
+        if within.stop is None or within.stop > self._start:
+            within.shorten(self._start)
+        return True
+
     def carry(self, stream: Stream) -> None:
         """This one fetches it."""
         self._stream = stream
@@ -70,6 +85,7 @@ class Streams:
     """Puts a fill's questions to the origin, and writes what comes.
 
     @ivar answered: whether the origin has agreed to send the body.
+    @ivar ranged: whether it has sent a part when asked for one.
     @ivar turn: at which of the registry's URLs the next question begins.
     """
 
@@ -86,11 +102,12 @@ class Streams:
     ) -> None:
         """
         @param target: where the bytes are written.
-        @param begun: called when an answer to a question that was put in its turn has begun to come.
+        @param begun: called when an answer has begun to come.
         @param progressed: called after each batch that has been written and marked.
         @param expected: the size that a descriptor gave, for an origin that does not say.
         """
         self.answered = False
+        self.ranged = False
         self.turn = query.turn
         self._tools = tools
         self._query = query
@@ -121,11 +138,9 @@ class Streams:
     def claim(self, start: int, stop: int | None, split: int | None = None) -> Claimed:
         """Nobody else asks for it, until L{release}.
 
-        @param split: which of L{claims} ends where this one begins.
+        @param split: which of L{claims} ends where this one begins, once that has an answer.
         """
-        if split is not None:
-            self._claims[split].shorten(start)
-        claim = Claimed(start, stop)
+        claim = Claimed(start, stop, None if split is None else self._claims[split])
         self._claims.append(claim)
         return claim
 
@@ -164,13 +179,12 @@ class Streams:
             raise
         if claim.stop is None:
             claim.stop = self._ingest.size
-        elif claim.stop <= start:
+        elif claim.stop <= start or not claim.take_over():
             answer.abort()
             return
         stream = Stream(self._tools.clock, self._target, start, claim.stop, self._progressed, skip=skip)
         claim.carry(stream)
-        if not ahead:
-            self._begun()
+        self._begun()
         await stream.run(answer)
         if claim.stop is None:
             self._ingest.settle(stream.offset)
@@ -184,5 +198,6 @@ class Streams:
         unsaid = part.size is None and self._ingest.size is None
         self._ingest.settle(self._expected if unsaid else part.size)
         self.answered = True
+        self.ranged = self.ranged or (query.span is not None and part.start == query.span[0] > 0)
         self._fill.answered(self._ingest.size, query.repository)
         return start - part.start

@@ -16,7 +16,7 @@ Run = tuple[int, int | None]
 
 @dataclass(frozen=True)
 class Claim:
-    """A run that a stream is fetching.
+    """A run that a stream is fetching. One that is still being asked for out of turn lies within another.
 
     @ivar position: the next byte to come.
     @ivar stop: the end, exclusive; C{None} if only the answer's end will tell.
@@ -36,7 +36,7 @@ class Decision:
     """What to do about bytes that somebody waits for.
 
     @ivar run: ask for these now; C{None}: for nothing.
-    @ivar split: which of the claims has to end where the run begins.
+    @ivar split: which of the claims has to end where the run begins, as soon as its bytes come.
     @ivar later: whether to look again after a while.
     """
 
@@ -67,7 +67,8 @@ def out_of_turn(hole: tuple[int, int], wanted: int, claims: Sequence[Claim], wai
     """
     start = hole[0]
     stop = min(hole[1], -(-wanted // SEGMENT) * SEGMENT)
-    index = next((index for index, claim in enumerate(claims) if claim.holds(start)), None)
+    holding = [(claim.start, index) for index, claim in enumerate(claims) if claim.holds(start)]
+    index = max(holding)[1] if holding else None
     if index is not None:
         distance = start - claims[index].position
         if distance < SEGMENT:

@@ -161,6 +161,37 @@ class AskingTests(DemandCase):
         self.assertEqual(self.spans(), [None])
         self.release(fill)
 
+    def test_overtaken(self) -> None:
+        """Only its answer has it taken from the stream that would get there; if that was faster, it is not needed."""
+        self.others = {12 * MIB: [Turn(hold=True)]}
+        (turn,) = self.others[12 * MIB]
+        fill = self.stalled()
+        self.want(fill, 12 * MIB, 13 * MIB)
+        self.front.release()
+        self.pass_time(0.1)
+        self.whole(fill)
+        self.assertEqual(self.spans(), [None, (12 * MIB, 13 * MIB)])
+        turn.release()
+        self.assertEqual(len(self.upstream.answers), 1)
+
+    def test_overtaken_and_answered(self) -> None:
+        """The same if the answer does come, while the faster stream is still at work behind it."""
+        self.others = {25 * MIB: [Turn(hold=True)]}
+        (turn,) = self.others[25 * MIB]
+        fill = self.stalled()
+        self.want(fill, 25 * MIB, 26 * MIB)
+        waiting, self.front._waiting = self.front._waiting, []
+        self.front.stall = 27 * MIB
+        for go_on in waiting:
+            go_on()
+        self.pass_time(0.1)
+        self.assertEqual(fill.front(), 27 * MIB)
+        turn.release()
+        self.assertTrue(self.upstream.answers[1].aborted)
+        self.assertEqual(self.upstream.answers[1].delivered, 0)
+        self.release(fill)
+        self.assertEqual(len(self.spans()), 2)
+
 
 class BoundTests(DemandCase):
     """How many streams there are."""
@@ -186,6 +217,19 @@ class BoundTests(DemandCase):
             turn.release()
         self.release(fill)
         self.assertEqual(sum(min(answer.delivered, MIB) for answer in self.upstream.answers[1:9]), 8 * MIB)
+
+    def test_first(self) -> None:
+        """Until the origin has sent one part, nobody knows that it does: no more than one is asked for."""
+        self.others = {12 * MIB: [Turn(hold=True)]}
+        (turn,) = self.others[12 * MIB]
+        fill = self.stalled()
+        for start in (12, 20, 25):
+            self.want(fill, start * MIB, (start + 1) * MIB)
+        self.assertEqual(self.spans(), [None, (12 * MIB, 13 * MIB)])
+        turn.release()
+        self.clock.advance(0.01)
+        asked = [(start * MIB, (start + 1) * MIB) for start in (12, 20, 25)]
+        self.assertEqual(self.spans(), [None, *asked])
 
     def test_same(self) -> None:
         """What many wait for is asked for once."""

@@ -84,6 +84,13 @@ class OutOfTurnTests(SynchronousTestCase):
         self.assertEqual(out_of_turn((24 * S, SIZE), SIZE, [front, other], waited=False), Decision(later=True))
         self.assertEqual(out_of_turn((40 * S, SIZE), SIZE, [front, other], waited=False), Decision((40 * S, 50 * S), 1))
 
+    def test_asked_for(self) -> None:
+        """What is being asked for out of turn, within a stream that would get there, is not asked for again."""
+        asking = Claim(20 * S, 20 * S, 22 * S)
+        self.assertEqual(self.decide(20, 21 * S, asking, waited=True), Decision())
+        self.assertEqual(self.decide(18, 25 * S, asking), Decision((18 * S, 20 * S), 0))
+        self.assertEqual(self.decide(22, 25 * S, asking), Decision((22 * S, 25 * S), 0))
+
     def test_partial_segment(self) -> None:
         """A segment whose beginning is there is gone on with from its mark."""
         hole = (20 * S + 100, SIZE)
