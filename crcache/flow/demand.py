@@ -17,7 +17,7 @@ from crcache.flow.patience import to_the_end
 from crcache.flow.streams import Claimed, RangeIgnored, Streams
 from crcache.flow.tools import Tools
 from crcache.interfaces import IIngest
-from crcache.policy.runs import SEGMENT, out_of_turn
+from crcache.policy.runs import AHEAD, SEGMENT, out_of_turn
 
 log = Logger()
 
@@ -91,7 +91,7 @@ class OutOfTurn:
         self._demands = demands
         self._ended = ended
         self._broken = broken
-        self._running: list[Deferred[None]] = []
+        self._running: dict[Deferred[None], Claimed] = {}
         self._useless = False
         self._failures = 0
         self._not_before = 0.0
@@ -164,7 +164,18 @@ class OutOfTurn:
         # As long as nobody knows whether the origin knows ranges, one is enough to find out.
         if len(self._running) < (MOST if self._streams.ranged else 1):
             self._begin(self._streams.claim(*decision.run, decision.split))
+        else:
+            self._make_room()
         return False
+
+    def _make_room(self) -> None:
+        """Somebody waits: a stream that has far to go for those who have left ends; the rest is fetched in its turn."""
+        wanted = [demand.start for demand in self._demands.waiting.values()]
+        for claim in self._running.values():
+            stop = claim.stop or 0
+            if stop - claim.position >= AHEAD and not any(claim.start <= start < stop for start in wanted):
+                claim.shorten(claim.position)
+                return
 
     def _begin(self, claim: Claimed) -> None:
         log.debug(
@@ -173,11 +184,11 @@ class OutOfTurn:
             **events.about(self._query),
         )
         running = Deferred.fromCoroutine(self._streams.fetch(claim, ahead=True))
-        self._running.append(running)
+        self._running[running] = claim
         running.addBoth(self._over, running, claim)
 
     def _over(self, result: Failure | None, running: Deferred[None], claim: Claimed) -> None:
-        self._running.remove(running)
+        del self._running[running]
         self._streams.release(claim)
         if claim.complete:
             self._failures = 0

@@ -218,6 +218,23 @@ class BoundTests(DemandCase):
         self.release(fill)
         self.assertEqual(sum(min(answer.delivered, MIB) for answer in self.upstream.answers[1:9]), 8 * MIB)
 
+    def test_room(self) -> None:
+        """A stream that has far to go for somebody who has left ends as soon as somebody else waits for one."""
+        starts = [(10 + number) * MIB for number in range(MOST)]
+        self.others = {start: [Turn(stall=5000)] for start in starts}
+        fill = self.stalled()
+        watchers = [self.want(fill, start, start + MIB) for start in starts[:-1]]
+        watchers.append(self.want(fill, 15 * MIB, 24 * MIB))
+        self.assertEqual(len(self.spans()), 1 + MOST)
+        for watcher in watchers[3:]:
+            fill.unwatch(watcher)
+        self.pass_time(10 * PATIENCE)
+        self.assertEqual([answer.aborted for answer in self.upstream.answers], [False] * 7)
+        self.want(fill, 26 * MIB, 27 * MIB)
+        self.pass_time(0.1)
+        self.assertEqual([answer.aborted for answer in self.upstream.answers[:7]], [False] * 6 + [True])
+        self.assertEqual(self.spans()[7:], [(26 * MIB, 27 * MIB)])
+
     def test_first(self) -> None:
         """Until the origin has sent one part, nobody knows that it does: no more than one is asked for."""
         self.others = {12 * MIB: [Turn(hold=True)]}
