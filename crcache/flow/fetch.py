@@ -196,8 +196,7 @@ class Fetch:
                 if pause is None:
                     raise
                 self._resuming(problem)
-                # It stays claimed: nobody else would fare better at once.
-                claim.rest()
+                # It stays claimed meanwhile: nobody else would fare better.
                 await deferLater(self._tools.clock, pause, lambda: None)
             finally:
                 self._front = None

@@ -75,11 +75,6 @@ class Claimed:
         if self._stream is not None:
             self._stream.shorten(self.stop)
 
-    def rest(self) -> None:
-        """The stream is over; what it has left undone stays claimed."""
-        self._start += self.moved
-        self._stream = None
-
 
 class Streams:
     """Puts a fill's questions to the origin, and writes what comes.

@@ -152,6 +152,21 @@ class AskingTests(DemandCase):
         self.assertEqual(self.spans(), [(5, 20 * MIB), (20 * MIB + 7, 21 * MIB)])
         self.assertEqual(fill.readable(20 * MIB), 21 * MIB)
 
+    def test_front_goes_on(self) -> None:
+        """While a hole is being fetched out of turn to its end the front goes on with the next, and does not wait."""
+        self.left_of_it((0, 5), (13 * MIB, 14 * MIB))
+        self.others = {5: [Turn(stall=100)], 12 * MIB: [Turn(stall=5000)]}
+        front, slow = self.others[5][0], self.others[12 * MIB][0]
+        fill = self.begin(query(BIG_DIGEST))
+        self.want(fill, 12 * MIB, 13 * MIB)
+        front.release()
+        self.pass_time(0.1)
+        self.assertEqual(self.spans(), [(5, 13 * MIB), (12 * MIB, 13 * MIB), (14 * MIB, None)])
+        self.assertEqual(fill.readable(14 * MIB), min(14 * MIB + 64 * MIB, len(BIG)))
+        slow.release()
+        self.pass_time(0.5)
+        self.whole(fill)
+
     def test_no_size(self) -> None:
         """Of a body whose size nobody knows nothing is asked for out of turn."""
         self.front = Turn(stall=100, unsized=True)
@@ -235,6 +250,26 @@ class BoundTests(DemandCase):
         self.assertEqual([answer.aborted for answer in self.upstream.answers[:7]], [False] * 6 + [True])
         self.assertEqual(self.spans()[7:], [(26 * MIB, 27 * MIB)])
 
+    def test_no_room(self) -> None:
+        """Nor if somebody else has got there meanwhile: also a client that waited for something before it."""
+        self.others = {start * MIB: [Turn(stall=5000)] for start in (10, 12, 14, 16, 18, 19)}
+        turn = self.others[18 * MIB][0]
+        fill = self.stalled()
+        for start in (10, 12, 14, 16):
+            self.want(fill, start * MIB, (start + 1) * MIB)
+        patient = self.want(fill, 18 * MIB, 19 * MIB)
+        leaving = self.want(fill, 19 * MIB, None)
+        self.want(fill, 18 * MIB, 30 * MIB)
+        fill.unwatch(leaving)
+        fill.unwatch(patient)
+        turn.release()
+        self.pass_time(0.1)
+        for start in (11, 13):
+            self.others[start * MIB] = [Turn(stall=5000)]
+            self.want(fill, start * MIB, (start + 1) * MIB)
+        self.assertEqual(self.spans()[7:], [(11 * MIB, 12 * MIB)])
+        self.assertFalse(self.upstream.answers[6].aborted)
+
     def test_first(self) -> None:
         """Until the origin has sent one part, nobody knows that it does: no more than one is asked for."""
         self.others = {12 * MIB: [Turn(hold=True)]}
@@ -286,6 +321,32 @@ class FailingTests(DemandCase):
         self.assertEqual(fill.front(), 100)
         self.assertEqual(len(self.meter.calls["resumed"]), 2)
         self.release(fill)
+
+    def test_several_fail(self) -> None:
+        """When several fail at one URL, all of them go on to the next, not past it."""
+        self.others = {start * MIB: [Turn(stall=5000, cut=6000)] for start in (12, 20)}
+        turns = [turn for each in self.others.values() for turn in each]
+        fill = self.stalled()
+        for start in (12, 20):
+            self.want(fill, start * MIB, (start + 1) * MIB)
+        for turn in turns:
+            turn.release()
+        self.pass_time(2 * PAUSE)
+        again = [(start * MIB + 6000, (start + 1) * MIB) for start in (12, 20)]
+        self.assertEqual(self.spans()[3:], again)
+        self.assertEqual([asked.turn for asked in self.upstream.queries], [0, 0, 0, 1, 1])
+
+    def test_front_pauses(self) -> None:
+        """While the front pauses before its next try nobody asks in its stead."""
+        self.front = Turn(cut=100)
+        fill = self.stalled()
+        self.want(fill, 0, None)
+        self.want(fill, 12 * MIB, 13 * MIB)
+        self.clock.advance(PAUSE * 0.9)
+        self.assertEqual(self.spans(), [None, (12 * MIB, 13 * MIB)])
+        self.pass_time(1)
+        self.whole(fill)
+        self.assertEqual(self.spans()[2], (100, 12 * MIB))
 
     def test_gives_up(self) -> None:
         """After too many failures it rests; the front gets there in its turn, and it is not what ends the fill."""
