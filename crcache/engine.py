@@ -10,7 +10,7 @@ from typing import Any
 from crcache.cache import Cache
 from crcache.flow.fills import Fills
 from crcache.flow.sender import Sender
-from crcache.flow.tools import Tools
+from crcache.flow.tools import Room, Tools
 from crcache.grammar.reference import Registry
 from crcache.insight.metrics import Meter
 from crcache.interfaces import ICache
@@ -75,7 +75,9 @@ class Engine:
             changed=self.usage.changed,
         )
         self.upstream = SwitchedUpstream(self._upstream(config))
-        tools = Tools(reactor, self.store, self.upstream, self._hashing, self.meter, self._retry, self._urls)
+        # Half of the connections are left to those who fetch in their turn.
+        room = Room(lambda: self.config.now.upstream.max_connections // 2)
+        tools = Tools(reactor, self.store, self.upstream, self._hashing, self.meter, self._retry, self._urls, room)
         self.fills = Fills(tools)
         self._cache = SwitchedCache(Closed(waiting))
         self._opened = False

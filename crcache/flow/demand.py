@@ -159,7 +159,7 @@ class OutOfTurn:
         decision = out_of_turn((hole[0], hole[1] or size), wanted, self._streams.claims, waited)
         if decision.run is None:
             return decision.later
-        if now < self._not_before:
+        if now < self._not_before or not self._tools.room.left:
             return True
         # As long as nobody knows whether the origin knows ranges, one is enough to find out.
         if len(self._running) < (MOST if self._streams.ranged else 1):
@@ -185,10 +185,12 @@ class OutOfTurn:
         )
         running = Deferred.fromCoroutine(self._streams.fetch(claim, ahead=True))
         self._running[running] = claim
+        self._tools.room.taken += 1
         running.addBoth(self._over, running, claim)
 
     def _over(self, result: Failure | None, running: Deferred[None], claim: Claimed) -> None:
         del self._running[running]
+        self._tools.room.taken -= 1
         self._streams.release(claim)
         if claim.complete:
             self._failures = 0

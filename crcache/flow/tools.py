@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -14,6 +14,25 @@ from crcache.interfaces import IMeter, IStore, IUpstream
 from crcache.workers import Workers
 
 
+class Room:
+    """How many streams are out of turn, in all fills together: those of the fronts must not wait for them.
+
+    @ivar taken: so many now.
+    """
+
+    def __init__(self, most: Callable[[], int] = lambda: 32) -> None:
+        """
+        @param most: how many there may be.
+        """
+        self.taken = 0
+        self._most = most
+
+    @property
+    def left(self) -> bool:
+        """Whether there may be another."""
+        return self.taken < self._most()
+
+
 @dataclass(frozen=True)
 class Tools:
     """Handed down from the composition root.
@@ -21,6 +40,7 @@ class Tools:
     @ivar hashing: the threads that hash.
     @ivar retry: how many seconds to wait after so many failures in a row without progress; C{None} to give up.
     @ivar urls: how many URLs a registry has.
+    @ivar room: for streams out of turn.
     """
 
     clock: IReactorTime
@@ -30,6 +50,7 @@ class Tools:
     meter: IMeter
     retry: Callable[[int], float | None]
     urls: Callable[[Registry], int] = lambda registry: 1
+    room: Room = field(default_factory=Room)
 
     @staticmethod
     def digest(query: Query) -> Digest:

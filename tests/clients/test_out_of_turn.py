@@ -114,9 +114,10 @@ class FarAheadTests(OutOfTurnCase):
         self.assertLessEqual(self.sent(), 1.3)
 
     async def test_one_connection(self) -> None:
-        """With a single connection to the origin nobody waits for ever."""
+        """With a single connection to the origin nobody waits for ever, and no question is put in vain."""
         self.cache = self.instance(upstream=UpstreamSettings(max_connections=1))
         await self.all_right([(0, None), *((start * MIB, start * MIB + 500) for start in (30, 20, 10))])
+        self.assertEqual([record.header("Range") for record in self.origin.asked("blob")], [None])
 
     async def test_restart(self) -> None:
         """What was fetched out of turn is not fetched again after a restart, nor what came at the front."""

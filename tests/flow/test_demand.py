@@ -11,6 +11,7 @@ from crcache.errors import StoreError
 from crcache.facts import Query, Verdict
 from crcache.flow.demand import MOST, PATIENCE, REST
 from crcache.flow.fill import Fill
+from crcache.flow.tools import Room
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO
 from crcache.store.memory import MemoryIngest
@@ -282,6 +283,26 @@ class BoundTests(DemandCase):
         self.clock.advance(0.01)
         asked = [(start * MIB, (start + 1) * MIB) for start in (12, 20, 25)]
         self.assertEqual(self.spans(), [None, *asked])
+
+    def test_all_fills(self) -> None:
+        """All fills share so many; what there is no room for is begun when there is."""
+        self.room = Room(lambda: 1)
+        self.fills = self.make_fills()
+        other = noise(20 * MIB, 1)
+        self.upstream.content[Digest.of(other)] = other
+        self.others = {12 * MIB: [Turn(stall=5)]}
+        (turn,) = self.others[12 * MIB]
+        first = self.stalled()
+        self.front = Turn(stall=100)
+        second = self.begin(query(Digest.of(other)))
+        self.want(first, 12 * MIB, 13 * MIB)
+        self.want(second, 15 * MIB, 16 * MIB)
+        self.pass_time(2 * PATIENCE)
+        self.assertEqual(self.spans(), [None, None, (12 * MIB, 13 * MIB)])
+        turn.release()
+        self.pass_time(2 * PATIENCE)
+        self.assertEqual(self.spans()[3:], [(15 * MIB, 16 * MIB)])
+        self.assertEqual(self.room.taken, 0)
 
     def test_same(self) -> None:
         """What many wait for is asked for once."""
