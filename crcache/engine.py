@@ -11,7 +11,7 @@ from crcache.cache import Cache
 from crcache.flow.carry import Means
 from crcache.flow.fills import Fills
 from crcache.flow.sender import Sender
-from crcache.flow.tools import Tools
+from crcache.flow.tools import Room, Tools
 from crcache.grammar.reference import Registry
 from crcache.insight.metrics import Meter
 from crcache.interfaces import ICache
@@ -94,7 +94,19 @@ class Engine:
         self.scrub = Scrub(Checker(self.store.contents), checking, reactor, time.time, lambda: self.usage.content)
         self._health = Health(reactor)
         self.upstream = SwitchedUpstream(self._upstream(config))
-        tools = Tools(reactor, self.store, self.upstream, self._hashing, self.meter, self._retry, self._stall)
+        # Half of the connections are left to those who fetch in their turn.
+        room = Room(lambda: self.config.now.upstream.max_connections // 2)
+        tools = Tools(
+            reactor,
+            self.store,
+            self.upstream,
+            self._hashing,
+            self.meter,
+            self._retry,
+            urls=self._urls,
+            room=room,
+            stall=self._stall,
+        )
         self.fills = Fills(tools)
         self._cache = SwitchedCache(Closed(waiting))
         self._opened = False

@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "cli": "commands errors",
     "store": "events errors facts grammar interfaces secret settings workers",
     "upstream": "events errors facts grammar interfaces policy secret settings workers",
-    "flow": "events errors facts grammar interfaces secret sending settings workers",
+    "flow": "events errors facts grammar interfaces policy secret sending settings workers",
     "rest": "events asks errors facts flow grammar interfaces origin sending",
     "origin": "asks errors facts flow grammar interfaces",
     "provenance": "events asks errors facts flow grammar interfaces origin outcomes workers",

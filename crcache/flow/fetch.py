@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from crcache import events
-from crcache.errors import BodyCut, OriginError, OriginLied, StoreError
+from crcache.errors import OriginError, OriginLied, StoreError
 from crcache.facts import Membership, Query
+from crcache.flow.demand import Demands, OutOfTurn
 from crcache.flow.follow import Reports
 from crcache.flow.hasher import Hasher
-from crcache.flow.parts import part_of
 from crcache.flow.patience import to_the_end
-from crcache.flow.stream import Stream
+from crcache.flow.streams import Claimed, Streams
 from crcache.flow.tools import Tools
-from crcache.interfaces import IAnswer, IIngest
+from crcache.interfaces import IIngest
 
 log = Logger()
 
@@ -35,7 +34,7 @@ class Verified(Reports, Protocol):
 
 
 class Fetch:
-    """Fetches what a fill's marks say is missing; one stream at a time, from front to back."""
+    """Fetches what a fill's marks say is missing: from front to back, and out of turn what is waited for."""
 
     def __init__(
         self,
@@ -44,10 +43,12 @@ class Fetch:
         ingest: IIngest,
         fill: Verified,
         *,
+        demands: Demands,
         expected: int | None,
         patient: bool,
     ) -> None:
         """
+        @param demands: what clients wait for.
         @param expected: the size that a descriptor gave, for an origin that does not say.
         @param patient: whether clients wait in mid-body already, so that even a first refusal is worth a second try.
         """
@@ -55,13 +56,16 @@ class Fetch:
         self._query = query
         self._ingest = ingest
         self._fill = fill
-        self._expected = expected
         self._patient = patient
         self._digest = tools.digest(query)
         self._hasher = Hasher(ingest, self._digest, tools.hashing, self._hashed)
+        self._streams = Streams(tools, query, ingest, self._hasher, fill, self._begun, self._progressed, expected)
+        self._ahead = OutOfTurn(tools, query, ingest, self._streams, demands, self._freed, self._break)
+        self._front: Claimed | None = None
+        self._fronting: Deferred[BaseException | None] | None = None
+        self._idle: Deferred[None] | None = None
+        self._broken: BaseException | None = None
         self._waiting: Deferred[None] | None = None
-        self._answered = False
-        self._moved = 0
         self._began = tools.clock.seconds()
         self._synced = 0
         self._syncing: Deferred[None] | None = None
@@ -101,6 +105,8 @@ class Fetch:
             raise
         finally:
             self._hasher.stop()
+            # They call back: descriptors would stay open until somebody collects the circle.
+            del self._streams, self._ahead
 
     async def _drop(self) -> None:
         if self._ingest.owner:
@@ -123,7 +129,7 @@ class Fetch:
             await to_the_end(self._ingest.discard())
             return
         member = Membership(self._digest, None, size, True)
-        committed = self._ingest.commit(size, [(self._query.repository, member)] if self._answered else [])
+        committed = self._ingest.commit(size, [(self._query.repository, member)] if self._streams.answered else [])
         self._fill.verified(size)
         try:
             await committed
@@ -146,66 +152,84 @@ class Fetch:
     # Fetching
 
     async def _fetch(self) -> None:
+        """Have all of it written; no stream is left running, however this ends."""
+        fronting: Deferred[BaseException | None] = Deferred.fromCoroutine(self._outcome())
+        self._fronting = fronting
+        try:
+            problem = await fronting
+        finally:
+            self._fronting = None
+            await self._ahead.stop()
+        if isinstance(problem, CancelledError) and self._broken is not None:
+            problem = self._broken
+        if problem is not None:
+            raise problem
+        self._fill.answered(self._ingest.size, None)
+
+    async def _outcome(self) -> BaseException | None:
+        """How it went. An error within a Deferred would keep all that it has passed through."""
+        try:
+            await self._in_turn()
+        except Exception as problem:
+            return problem
+        return None
+
+    async def _in_turn(self) -> None:
         failures = 0
-        while (hole := self._ingest.hole(0)) is not None:
-            before = self._moved
+        while self._ingest.hole(0) is not None:
+            if self._broken is not None:
+                raise self._broken
+            run = self._streams.free()
+            if run is None:
+                self._idle = Deferred()
+                await self._idle
+                continue
+            claim = self._front = self._streams.claim(*run)
             try:
-                await self._stream(*hole)
-                failures = 0
+                await self._streams.fetch(claim)
+                failures = 0 if claim.moved else failures
             except OriginError as problem:
-                if not (self._answered or self._patient):
+                if not (self._streams.answered or self._patient):
                     raise
-                failures = 1 if self._moved > before else failures + 1
+                failures = 1 if claim.moved else failures + 1
                 pause = self._tools.retry(failures)
                 if pause is None:
                     raise
-                log.info(
-                    "fetching {digest} from {registry} broke off ({problem}); resuming (request {request_id})",
-                    event=events.FETCH_RESUMED,
-                    problem=problem.message,
-                    **events.about(self._query),
-                )
-                self._tools.meter.resumed(self._query.registry)
-                # A traceback would keep the descriptors of whatever it passed through.
-                problem.__traceback__ = None
+                self._resuming(problem)
+                # It stays claimed meanwhile: nobody else would fare better.
                 await deferLater(self._tools.clock, pause, lambda: None)
-        self._fill.answered(self._ingest.size, None)
+            finally:
+                self._front = None
+                self._streams.release(claim)
 
-    async def _stream(self, start: int, stop: int | None) -> None:
-        """Ask for one missing run, and write what comes."""
-        size = self._ingest.size
-        whole = start == 0 and stop == size
-        query = self._query if whole else replace(self._query, span=(start, None if stop == size else stop))
-        answer = await self._tools.upstream.ask(query)
-        try:
-            skip = self._admit(answer, query, start)
-        except BaseException:
-            answer.abort()
-            raise
-        if stop is None:
-            stop = self._ingest.size
-        stream = Stream(self._tools.clock, self._hasher, start, stop, self._progressed, skip=skip)
-        try:
-            await stream.run(answer)
-        finally:
-            self._moved += stream.offset - start
-        if stop is None:
-            self._ingest.settle(stream.offset)
-        elif stream.offset < stop:
-            if answer.status == 200 and answer.length is None:
-                # It has ended as it was meant to. Kept, its bytes would spoil the next right answer.
-                raise OriginLied(f"{self._query.registry} sent {stream.offset} bytes of a body of {stop}")
-            raise BodyCut(f"{self._query.registry} ended its answer at byte {stream.offset} of {stop}")
+    def _resuming(self, problem: OriginError) -> None:
+        log.info(
+            "fetching {digest} from {registry} broke off ({problem}); resuming (request {request_id})",
+            event=events.FETCH_RESUMED,
+            problem=problem.message,
+            **events.about(self._query),
+        )
+        self._tools.meter.resumed(self._query.registry)
+        # A traceback would keep the descriptors of whatever it passed through.
+        problem.__traceback__ = None
 
-    def _admit(self, answer: IAnswer, query: Query, start: int) -> int:
-        """Check an answer's head; how many bytes of its body lie before what was asked for."""
-        part = part_of(answer, query)
-        # A descriptor's size helps only where no origin has ever said one.
-        unsaid = part.size is None and self._ingest.size is None
-        self._ingest.settle(self._expected if unsaid else part.size)
-        self._answered = True
-        self._fill.answered(self._ingest.size, query.repository)
-        return start - part.start
+    def _begun(self) -> None:
+        self._ahead.consider()
+
+    def _freed(self) -> None:
+        """A stream out of turn has ended. If it leaves something undone that the front has passed, that comes first."""
+        front, free = self._front, self._streams.free()
+        if front is not None and free is not None and free[0] < front.start:
+            front.shorten(front.position)
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            idle.callback(None)
+
+    def _break(self, failure: Failure) -> None:
+        """A stream out of turn cannot write."""
+        self._broken = failure.value
+        if self._fronting is not None:
+            self._fronting.cancel()
 
     def _progressed(self) -> None:
         self._hasher.advance()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.logger import Logger, LogLevel
@@ -20,6 +21,7 @@ from crcache.errors import (
     Unauthorized,
 )
 from crcache.facts import Query, Verdict
+from crcache.flow.demand import Demands
 from crcache.flow.fetch import Fetch
 from crcache.flow.follow import Follow
 from crcache.flow.tools import Tools
@@ -39,6 +41,7 @@ class Fill:
     @ivar size: as L{IBody.size<crcache.interfaces.IBody>}.
     @ivar verdict: as L{IBody.verdict<crcache.interfaces.IBody>}.
     @ivar confirmed: the repositories whose origin has agreed to send this body.
+    @ivar lied: whether it has failed because the origin sent something else.
     """
 
     def __init__(self, tools: Tools, query: Query, expected: int | None, ended: Callable[[Fill], None]) -> None:
@@ -51,11 +54,14 @@ class Fill:
         self.verdict = Verdict.FILLING
         self.confirmed: set[Repository] = set()
         self.query = query
+        self.lied = False
+        self._lies = 0
         self._tools = tools
         self._expected = expected
         self._ended = ended
         self._source: IBody | IIngest | None = None
         self._watchers: dict[int, IWatcher] = {}
+        self._demands = Demands(tools.clock.seconds)
         self._is_open = False
         self._openers: list[Deferred[None]] = []
         self._problem: CrcacheError | None = None
@@ -128,10 +134,13 @@ class Fill:
     def watch(self, watcher: IWatcher, span: tuple[int, int | None] | None = None) -> None:
         """As L{IBody.watch<crcache.interfaces.IBody>}."""
         self._watchers[id(watcher)] = watcher
+        if span is not None:
+            self._demands.add(id(watcher), span)
 
     def unwatch(self, watcher: IWatcher) -> None:
         """As L{IBody.unwatch<crcache.interfaces.IBody>}."""
         self._watchers.pop(id(watcher), None)
+        self._demands.remove(id(watcher))
 
     # What the fetching and the following side report
 
@@ -169,6 +178,7 @@ class Fill:
         problem.__cause__ = problem.__context__ = None
         self._problem = problem.with_traceback(None)
         self.verdict = Verdict.FAILED
+        self.lied = isinstance(problem, OriginLied)
         openers, self._openers = self._openers, []
         for waiting in openers:
             waiting.errback(problem)
@@ -239,13 +249,29 @@ class Fill:
     async def _fetched(self, ingest: IIngest) -> bool:
         """Whether the fill is over; if not, what an earlier one had left was of no use and has been removed."""
         resumed = ingest.hole(0) != (0, ingest.size)
-        fetch = Fetch(self._tools, self.query, ingest, self, expected=self._expected, patient=self._is_open)
+        fetch = Fetch(
+            self._tools,
+            self.query,
+            ingest,
+            self,
+            demands=self._demands,
+            expected=self._expected,
+            patient=self._is_open,
+        )
         try:
             await fetch.run()
         except OriginLied:
-            if self._is_open or not resumed:
+            if self._is_open or not (resumed or self._elsewhere()):
                 raise
             return False
+        return True
+
+    def _elsewhere(self) -> bool:
+        """Begin at the registry's next URL; false if each has had its turn."""
+        self._lies += 1
+        if self._lies >= self._tools.urls(self.query.registry):
+            return False
+        self.query = replace(self.query, turn=self.query.turn + 1)
         return True
 
 

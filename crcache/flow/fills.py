@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from dataclasses import replace
+
 from twisted.internet.defer import Deferred, DeferredList, succeed
 
 from crcache.errors import ShuttingDown
@@ -11,6 +14,9 @@ from crcache.flow.tools import Tools
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry
 
+#: Digests whose origin has lied that are remembered; clients can name any.
+_MOST = 1024
+
 
 class Fills:
     """Joins clients that want the same bytes of the same registry."""
@@ -18,6 +24,7 @@ class Fills:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._running: dict[tuple[Registry, Digest], Fill] = {}
+        self._turns: OrderedDict[tuple[Registry, Digest], int] = OrderedDict()
         self._stopping = False
 
     def __len__(self) -> int:
@@ -38,7 +45,8 @@ class Fills:
         key = query.registry, self._tools.digest(query)
         fill = self._running.get(key)
         if fill is None:
-            fill = self._running[key] = Fill(self._tools, query, expected, self._ended)
+            asked = replace(query, turn=self._turns.get(key, query.turn))
+            fill = self._running[key] = Fill(self._tools, asked, expected, self._ended)
             fill.start()
         return fill
 
@@ -46,6 +54,12 @@ class Fills:
         key = fill.query.registry, self._tools.digest(fill.query)
         if self._running.get(key) is fill:
             del self._running[key]
+        self._turns.pop(key, None)
+        if fill.lied:
+            # Whoever asks next is not sent to the same liar, if there is another URL.
+            self._turns[key] = fill.query.turn + 1
+            if len(self._turns) > _MOST:
+                self._turns.popitem(last=False)
 
     def describe(self) -> list[dict[str, object]]:
         """The fills now running, as JSON can carry them."""

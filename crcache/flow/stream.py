@@ -32,6 +32,7 @@ class Stream:
     """Writes what an answer brings to C{[start, stop)} of a fill, in batches, one at a time.
 
     @ivar offset: where the next byte to be written belongs; everything of the run before it is marked.
+    @ivar position: where the next byte to come belongs.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Stream:
         @param progressed: called after each batch that has been written and marked.
         @param skip: bytes at the answer's beginning that are not wanted, since the origin ignored the range.
         """
-        self.offset = start
+        self.offset = self.position = start
         self._clock = clock
         self._target = target
         self._stop = stop
@@ -89,6 +90,16 @@ class Stream:
         if self._failure is not None:
             self._failure.raiseException()
 
+    def shorten(self, stop: int) -> None:
+        """End there instead, which is no failure: somebody else fetches the rest.
+
+        @param stop: not before L{position}.
+        """
+        self._stop = stop
+        self._wanted = stop - self.position
+        if not self._wanted:
+            self._end_early()
+
     @property
     def _complete(self) -> bool:
         return self._wanted == 0
@@ -123,6 +134,7 @@ class Stream:
             self._wanted -= len(data)
         if not data or self._failure is not None:
             return
+        self.position += len(data)
         self._pending.append(data)
         self._pending_bytes += len(data)
         if self._pending_bytes >= BATCH:

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from crcache.facts import Query
 from crcache.flow.still import StandingStill
 from crcache.grammar.digest import Digest
+from crcache.grammar.reference import Registry
 from crcache.interfaces import IMeter, IStore, IUpstream
 from crcache.workers import Workers
 
@@ -18,12 +19,33 @@ def _stall() -> float:
     return 20.0
 
 
+class Room:
+    """How many streams are out of turn, in all fills together: those of the fronts must not wait for them.
+
+    @ivar taken: so many now.
+    """
+
+    def __init__(self, most: Callable[[], int] = lambda: 32) -> None:
+        """
+        @param most: how many there may be.
+        """
+        self.taken = 0
+        self._most = most
+
+    @property
+    def left(self) -> bool:
+        """Whether there may be another."""
+        return self.taken < self._most()
+
+
 @dataclass(frozen=True)
 class Tools:
     """Handed down from the composition root.
 
     @ivar hashing: the threads that hash.
     @ivar retry: how many seconds to wait after so many failures in a row without progress; C{None} to give up.
+    @ivar urls: how many URLs a registry has.
+    @ivar room: for streams out of turn.
     @ivar stall: seconds without a byte after which an origin's connection is given up.
     @ivar still: fills of other processes that nobody waits for any more.
     """
@@ -34,6 +56,8 @@ class Tools:
     hashing: Workers
     meter: IMeter
     retry: Callable[[int], float | None]
+    urls: Callable[[Registry], int] = lambda registry: 1
+    room: Room = field(default_factory=Room)
     stall: Callable[[], float] = _stall
     still: StandingStill = field(default_factory=StandingStill)
 

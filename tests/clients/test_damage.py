@@ -307,7 +307,7 @@ class PowerCutTests(ClientCase):
     async def left(self, front: int) -> tuple[Path, Path]:
         """Data and marks of a fill that came to 2.5 MiB, of which so much was synced, before the machine went down."""
         self.origin.fault(Fault(cut=2 * MIB + MIB // 2), "blob")
-        self.origin.fault(Fault(hang_up=True), "blob", times=2)
+        self.origin.fault(Fault(hang_up=True), "blob", times=None)
         daemon = self.begun()
         answer = await self.ask(self.target, to=daemon)
         self.assertFalse(answer.complete)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crcache.testing.content import noise
+from crcache.testing.script import Fault
 from tests.clients.case import REPO, ClientCase, blob_path, manifest_path
 from tests.clients.http import Answer
 
@@ -52,6 +53,78 @@ class RangeTests(ClientCase):
             probe.leave()
             self.assertEqual(b"".join(parts), self.data)
         self.assertEqual(len(self.origin.asked("blob", "GET")), 1)
+
+    async def test_every_kind(self) -> None:
+        """First, middle, open-ended and last bytes, and ends past the end: the same right 206, cold and warm."""
+        size = len(self.data)
+        kinds = {
+            "bytes=0-0": (0, 1),
+            "bytes=0-99999": (0, 100_000),
+            "bytes=1048570-1048580": (1_048_570, 1_048_581),
+            "bytes=0-": (0, size),
+            f"bytes={size - 1}-": (size - 1, size),
+            "bytes=-1": (size - 1, size),
+            f"bytes=-{size + 5}": (0, size),
+            f"bytes=5-{size}": (5, size),
+            f"bytes={size - 10}-{size + 1000}": (size - 10, size),
+            f"bytes=0-{size - 1}": (0, size),
+        }
+        for value, (start, stop) in kinds.items():
+            self.cache = self.instance()
+            for _ in range(2):
+                answer = await self.range(value)
+                self.assertEqual((answer.status, answer.complete), (206, True), value)
+                self.assertEqual(answer.one("Content-Range"), f"bytes {start}-{stop - 1}/{size}")
+                self.assertTrue(answer.body == self.data[start:stop], value)
+                await self.settled()
+            await self.cache.stop()
+
+    async def test_several(self) -> None:
+        """Several ranges in one request get the whole, as do nonsense and other units, cold and warm."""
+        for value in ("bytes=0-9,100-109", "bytes=5-,-5", "bytes=9-5", "lines=1-2"):
+            self.cache = self.instance()
+            for _ in range(2):
+                answer = await self.range(value)
+                self.assertEqual((answer.status, answer.complete), (200, True), value)
+                self.assertTrue(answer.body == self.data)
+                await self.settled()
+            await self.cache.stop()
+
+    async def test_conditions(self) -> None:
+        """A part only of what the client has the rest of, and nothing of what it has, cold and warm."""
+        tag, part = f'"{self.digest}"', ("Range", "bytes=5-9")
+        cases = [
+            (("If-Range", tag), 206, self.data[5:10]),
+            (("If-Range", '"other"'), 200, self.data),
+            (("If-Range", "W/" + tag), 200, self.data),
+            (("If-None-Match", tag), 304, b""),
+            (("If-None-Match", "*"), 304, b""),
+            (("If-None-Match", '"other"'), 206, self.data[5:10]),
+        ]
+        for condition, status, body in cases:
+            self.cache = self.instance()
+            for _ in range(2):
+                answer = await self.ask(blob_path(self.digest), part, condition)
+                self.assertEqual(answer.status, status, condition)
+                self.assertTrue(answer.body == body, condition)
+                await self.settled()
+            await self.cache.stop()
+
+    async def test_never_the_whole(self) -> None:
+        """After one 206 no range gets a 200: not while it is fetched, nor after the origin broke off, nor from disk."""
+        stall = self.origin.fault(Fault(stall=1 << 20, cut=1 << 20), "blob")
+        self.origin.fault(Fault(ignore_range=True), "blob", times=None)
+        first = await self.begin(blob_path(self.digest), ("Range", "bytes=0-"))
+        await first.until(1)
+        self.assertEqual(first.status, 206)
+        waiting = [await self.begin(blob_path(self.digest), ("Range", f"bytes={n * 900_000}-")) for n in range(1, 4)]
+        stall.release()
+        for number, answer in enumerate([first, *waiting]):
+            await answer.end()
+            self.assertEqual((answer.status, answer.complete), (206, True))
+            self.assertTrue(answer.body == self.data[number * 900_000 :])
+        await self.settled()
+        self.assertEqual((await self.range("bytes=7-")).status, 206)
 
     async def test_range_of_a_manifest(self) -> None:
         """Parallel fetch asks manifests with C{Range} too, and gets 206 from cold and warm ones."""

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from crcache.facts import Query, Verdict
 from crcache.flow.fill import Fill
 from crcache.flow.fills import Fills
-from crcache.flow.tools import Tools
+from crcache.flow.tools import Room, Tools
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO, Registry, Repository
 from crcache.interfaces import IBody, IIngest, IStore, IWatcher
@@ -97,6 +97,7 @@ class FillCase(SynchronousTestCase):
         """Have them."""
         self.clock = Clock()
         self.meter = FakeMeter()
+        self.room = Room()
         self.upstream = FakeUpstream(DATA)
         self.store = self.make_store()
         self.fills = self.make_fills()
@@ -105,10 +106,13 @@ class FillCase(SynchronousTestCase):
         """Where the fills' bytes rest."""
         return Memory(lambda: 1000.0)
 
-    def make_fills(self, hashing: Workers | None = None, store: IStore | None = None) -> Fills:
-        """The fills of a process."""
+    def make_fills(self, hashing: Workers | None = None, store: IStore | None = None, urls: int = 1) -> Fills:
+        """The fills of a process, whose registries have so many URLs."""
         workers = Inline() if hashing is None else hashing
-        made = Fills(Tools(self.clock, store or self.store, self.upstream, workers, self.meter, self._retry))
+        store = store or self.store
+        made = Fills(
+            Tools(self.clock, store, self.upstream, workers, self.meter, self._retry, lambda _: urls, self.room)
+        )
         self.addCleanup(lambda: made.stop() and None)
         return made
 

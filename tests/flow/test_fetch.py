@@ -18,6 +18,7 @@ from crcache.errors import (
     Unauthorized,
 )
 from crcache.facts import Membership, Verdict
+from crcache.flow.demand import Demands
 from crcache.flow.fetch import Fetch
 from crcache.flow.tools import Tools
 from crcache.grammar.digest import Digest
@@ -234,7 +235,15 @@ class SlowDiskTests(SynchronousTestCase):
         ingest = self.successResultOf(store.ingest(DOCKER_IO, Digest.of(data)))
         assert IIngest.providedBy(ingest)
 
-        fetch = Fetch(tools, query(Digest.of(data)), ingest, Recorder(), expected=None, patient=False)
+        fetch = Fetch(
+            tools,
+            query(Digest.of(data)),
+            ingest,
+            Recorder(),
+            demands=Demands(clock.seconds),
+            expected=None,
+            patient=False,
+        )
         running: Deferred[None] = Deferred.fromCoroutine(fetch.run())
         written = 0
         while workers.waiting:
@@ -257,7 +266,7 @@ class SlowDiskTests(SynchronousTestCase):
 
         ingest = Full()
         tools = Tools(clock, Memory(lambda: 0.0), upstream, Inline(), FakeMeter(), lambda _: None)
-        fetch = Fetch(tools, query(), ingest, Recorder(), expected=None, patient=False)
+        fetch = Fetch(tools, query(), ingest, Recorder(), demands=Demands(clock.seconds), expected=None, patient=False)
         running: Deferred[None] = Deferred.fromCoroutine(fetch.run())
         clock.advance(1)
         self.failureResultOf(running, StoreError)

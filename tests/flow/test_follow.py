@@ -45,7 +45,7 @@ class FollowTests(FillCase):
         super().setUp()
         self.second_upstream = FakeUpstream(DATA)
         upstream, meter = self.second_upstream, FakeMeter()
-        tools = Tools(self.clock, self.another(), upstream, Inline(), meter, self._retry, lambda: STALL)
+        tools = Tools(self.clock, self.another(), upstream, Inline(), meter, self._retry, stall=lambda: STALL)
         self.second = Fills(tools)
         self.addCleanup(lambda: self.second.stop() and None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crcache.errors import OriginUnreachable
+from crcache.errors import OriginLied, OriginUnreachable
 from crcache.facts import Verdict
 from crcache.grammar.reference import DOCKER_IO
 from crcache.testing.upstream import Turn
@@ -199,3 +199,57 @@ class ResumedTests(FillCase):
         self.pass_time()
         self.assertIs(fill.verdict, Verdict.FAILED)
         self.assertEqual(self.kept().size, None)
+
+
+class TurnTests(FillCase):
+    """Registries with several URLs."""
+
+    def turns(self) -> list[int]:
+        """At which URLs the questions began."""
+        return [asked.turn for asked in self.upstream.queries]
+
+    def test_mid_body(self) -> None:
+        """Each resumption after a failure begins at the next URL."""
+        self.script(Turn(cut=SEGMENT), Turn(status=500), Turn(cut=10))
+        fill = self.begin()
+        self.pass_time()
+        self.settled(fill)
+        self.assertEqual(self.turns(), [0, 1, 2, 3])
+
+    def test_next_hole(self) -> None:
+        """What goes well goes on where it was."""
+        self.left((0, 10), (SEGMENT, SEGMENT + 5))
+        self.script(Turn(cut=5))
+        fill = self.begin()
+        self.pass_time()
+        self.settled(fill)
+        self.assertEqual(self.turns(), [0, 1, 1])
+
+    def test_after_a_lie(self) -> None:
+        """If wrong bytes came, whoever asks next is sent to another URL first; once it went well, none is shunned."""
+        self.script(Turn(wrong=True), Turn(wrong=True), Turn(), Turn())
+        for verdict in (Verdict.FAILED, Verdict.FAILED, Verdict.VERIFIED):
+            fill = self.begin()
+            self.pass_time(1)
+            self.assertIs(fill.verdict, verdict)
+        self.successResultOf(self.store.drop(DIGEST))
+        self.begin()
+        self.assertEqual(self.turns(), [0, 1, 2, 0])
+
+    def test_before_the_answer(self) -> None:
+        """While no client has its answer's head, a lie has the other URLs asked, each once, within the same ask."""
+        for urls, asked in ((1, [0]), (2, [0, 1]), (3, [0, 1, 2])):
+            self.upstream.queries.clear()
+            self.fills = self.make_fills(urls=urls)
+            self.upstream.rule = lambda _: Turn(status=204)
+            opened = self.begin().opened()
+            self.failureResultOf(opened, OriginLied)
+            self.assertEqual(self.turns(), asked)
+            self.upstream.rule = lambda _: None
+        self.fills = self.make_fills(urls=2)
+        self.script(Turn(body=b""))
+        fill = self.begin()
+        opened = fill.opened()
+        self.pass_time(1)
+        self.successResultOf(opened)
+        self.settled(fill)

@@ -178,6 +178,49 @@ class StreamTests(SynchronousTestCase):
         self.successResultOf(running)
         self.assertFalse(answer.aborted)
 
+    def test_shortened(self) -> None:
+        """A run may be made to end earlier, but not before what has come: that is written, and no more is read."""
+        for stop in (None, len(DATA)):
+            for end in (70_000, BATCH + 5, 3 * BATCH):
+                self.ingest = SlowIngest()
+                stream, answer = self.stream(0, stop), self.answer(stall=70_000)
+                turn = answer._turn
+                running = self.run_of(stream, answer)
+                self.assertEqual(stream.position, 70_000)
+                stream.shorten(end)
+                turn.release()
+                self.clock.advance(0)
+                self.write_all()
+                self.clock.advance(0)
+                self.write_all()
+                self.successResultOf(running)
+                self.assertEqual(self.ingest.taken, DATA[:end])
+                self.assertEqual((stream.offset, stream.position), (end, end))
+
+    def test_shortened_at_once(self) -> None:
+        """One that is to end where it is gives its answer up, without waiting for more to come."""
+        stream, answer = self.stream(0, len(DATA)), self.answer(stall=BATCH + 5)
+        running = self.run_of(stream, answer)
+        stream.shorten(stream.position)
+        self.clock.advance(0)
+        self.assertTrue(answer.aborted)
+        self.write_all()
+        self.successResultOf(running)
+        self.assertEqual(self.ingest.taken, DATA[: BATCH + 5])
+
+    def test_shortened_before_it_begins(self) -> None:
+        """What an origin that ignored the range sends in front does not count as come."""
+        stream, answer = self.stream(BATCH, len(DATA), skip=BATCH), self.answer(stall=1000)
+        turn = answer._turn
+        running = self.run_of(stream, answer)
+        self.assertEqual(stream.position, BATCH)
+        stream.shorten(BATCH + 10)
+        turn.release()
+        self.clock.advance(0)
+        self.write_all()
+        self.successResultOf(running)
+        self.assertEqual(self.ingest.writes, [(BATCH, DATA[BATCH : BATCH + 10])])
+
     def test_cut(self) -> None:
         """What came before the break is written and marked; then the break is told."""
         for cut in (0, 1, BATCH, BATCH + 5, 3 * BATCH + 5):
