@@ -18,11 +18,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of all that is left to chance (1)")
     parser.add_argument("--images", type=int, default=Plan.images, help="how many there are (200)")
     parser.add_argument("--clients", type=int, default=Plan.clients, help="that pull at once (8)")
-    parser.add_argument("--share", type=float, default=Plan.share, help="of the registry's answers are bad (0.2)")
+    parser.add_argument("--share", type=float, default=Plan.share, help="of its answers are bad (0.2; at most 0.5)")
     parser.add_argument("--kills", type=float, default=Plan.kills, help="seconds between two kills (6); 0: none")
     parser.add_argument("--vanish", type=float, default=Plan.vanish, help="files that vanish, a second (10); 0: none")
     parser.add_argument("--keep", action="store_true", help="keep logs and cache directory, and say where they are")
     said = parser.parse_args()
+    if not 0 <= said.share <= 0.5:
+        parser.error("--share is from 0 to 0.5")
     plan = Plan(said.seed, said.minutes * 60, said.images, said.clients, said.share, said.kills, said.vanish)
     directory = Path(tempfile.mkdtemp(prefix="crcache-chaos-"))
     try:

@@ -36,7 +36,8 @@ class Faults(Script):
     """The faults of one of the registry's URLs.
 
     What becomes of the n-th question for a thing depends on the seed, the URL, the thing and n alone, in whichever
-    order things are asked for. About each thing only one URL ever lies: if all did, nothing could save a pull.
+    order things are asked for. A way to the right bytes is always left: no URL fails twice in a row for the same thing,
+    and only one of them ever lies about it.
     """
 
     def __init__(
@@ -44,29 +45,35 @@ class Faults(Script):
     ) -> None:
         """
         @param number: of this URL, of C{count}.
-        @param share: of the answers that are bad, from 0 to 1.
+        @param share: of the answers that are bad, from 0 to a half.
         @param elsewhere: where blobs are redirected to; C{None}: they are not.
         """
         super().__init__()
         self._seed = seed
         self._number = number
         self._count = count
-        self._share = share
+        # After a bad answer comes a good one, so the others have to be bad more often.
+        self._share = share / (1 - share)
         self._content = content
         self._told = told
         self._elsewhere = elsewhere
         self._asked: Counter[tuple[str, str]] = Counter()
+        self._bad: set[tuple[str, str]] = set()
         #: The request that is being answered.
         self.record: Callable[[], Record] | None = None
 
     def match(self, kind: str, path: str, method: str) -> Rule:
         """As L{Script}: what to do to this answer."""
         self._told.answers += 1
-        self._asked[method, path] += 1
-        chance = random.Random(f"{self._seed}/{self._number}/{method}/{path}/{self._asked[method, path]}")
-        if chance.random() >= self._share:
+        # Tokens are asked for at one path, whatever they are for.
+        thing = path if self.record is None or kind != "token" else f"{path}?{self.record().query}"
+        self._asked[method, thing] += 1
+        chance = random.Random(f"{self._seed}/{self._number}/{method}/{thing}/{self._asked[method, thing]}")
+        if (method, thing) in self._bad or chance.random() >= self._share:
+            self._bad.discard((method, thing))
             slow = self._size(path) > _LARGE and chance.random() < 0.3
             return Rule(SLOW if slow else NO_FAULT)
+        self._bad.add((method, thing))
         name, fault = self._fault(chance, kind, path, method)
         self._told.faults[name] += 1
         if name == "lie":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from crcache.testing.content import Content
@@ -51,20 +53,27 @@ class FaultsTests(SynchronousTestCase):
 
     def test_share(self) -> None:
         """So many of the answers are bad as was asked for, all are counted, and by kind."""
-        for share, least, most in ((0.0, 0.0, 0.0), (0.2, 0.15, 0.25), (1.0, 1.0, 1.0)):
+        for share, least, most in ((0.0, 0.0, 0.0), (0.2, 0.17, 0.23), (0.5, 0.5, 0.5)):
             told = Told()
             faults = Faults(7, 0, COUNT, share, self.content, told, "http://elsewhere.test")
-            found = [fault for answers in self.answers(faults).values() for fault in answers]
+            found = [fault for answers in self.answers(faults, 20).values() for fault in answers]
             bad = [fault for fault in found if fault not in (NO_FAULT, SLOW)]
             self.assertTrue(least <= len(bad) / len(found) <= most, (share, len(bad), len(found)))
             self.assertEqual((told.answers, sum(told.faults.values())), (len(found), len(bad)))
+
+    def test_not_twice_in_a_row(self) -> None:
+        """No URL fails twice in a row for the same thing."""
+        for number in range(COUNT):
+            for answers in self.answers(self.faults(number, share=0.4), 50).values():
+                bad = [fault not in (NO_FAULT, SLOW) for fault in answers]
+                self.assertFalse(any(first and second for first, second in itertools.pairwise(bad)))
 
     def test_one_lies(self) -> None:
         """About each thing one URL lies, about some things each of them does, and the lie is noted."""
         liars: dict[str, set[int]] = {}
         for number in range(COUNT):
             told = Told()
-            self.answers(Faults(7, number, COUNT, 1.0, self.content, told, "http://elsewhere.test"), 20)
+            self.answers(Faults(7, number, COUNT, 0.5, self.content, told, "http://elsewhere.test"), 20)
             self.assertGreater(told.faults["lie"], 0)
             for reference in told.lies:
                 liars.setdefault(reference, set()).add(number)
@@ -76,14 +85,14 @@ class FaultsTests(SynchronousTestCase):
             number
             for number in range(COUNT)
             if any(
-                fault.status == 429 for each in self.answers(self.faults(number, share=1.0)).values() for fault in each
+                fault.status == 429 for each in self.answers(self.faults(number, share=0.5)).values() for fault in each
             )
         ]
         self.assertEqual(limits, [0])
 
     def test_heads(self) -> None:
         """What has no body is not cut."""
-        faults = self.faults(0, share=1.0)
+        faults = self.faults(0, share=0.5)
         for kind, path in self.paths:
             fault = faults.match(kind, path, "HEAD").fault
             self.assertIsNone(fault.cut)
