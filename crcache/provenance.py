@@ -133,7 +133,7 @@ class Provenance:
     async def _received(self, query: Query, client: Client | None) -> tuple[Granted, bytes, _Examined]:
         """A body that is a manifest, and the one that was asked for. What is not is asked for at the registry's other
         URLs, if it has any; what is cut short is asked for again in any case."""
-        urls, tries, until = self._urls(query.registry), 0, self._seconds() + DEADLINE
+        urls, tries, wrong, until = self._urls(query.registry), 0, 0, self._seconds() + DEADLINE
         while True:
             granted = await self._origin.ask(replace(query, turn=query.turn + tries), client)
             answer = granted.answer
@@ -143,8 +143,8 @@ class Provenance:
                 return granted, body, await self._parsing.run(_examine, body, claimed, first(answer, "Content-Type"))
             except (OriginLied, OriginTimeout, BodyCut) as problem:
                 tries += 1
-                most = max(urls, _TRIES) if isinstance(problem, BodyCut) else urls
-                if tries >= most or self._seconds() >= until:
+                wrong += not isinstance(problem, BodyCut)
+                if wrong >= urls or tries >= max(urls, _TRIES) or self._seconds() >= until:
                     raise
                 lied = isinstance(problem, OriginLied)
                 log.emit(

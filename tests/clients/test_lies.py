@@ -6,10 +6,13 @@ import gzip
 from pathlib import Path
 
 from crcache.flow.window import HELD
+from crcache.grammar.reference import Registry
+from crcache.settings import RegistrySettings
 from crcache.testing.auth import Basic, basic
 from crcache.testing.content import OCI_MANIFEST, digest_of, noise
+from crcache.testing.daemon import Instance
 from crcache.testing.script import Fault
-from tests.clients.case import IMPATIENT, REPO, ClientCase, blob_path, manifest_path
+from tests.clients.case import IMPATIENT, NAME, REPO, ClientCase, blob_path, manifest_path
 from tests.clients.http import Answer
 
 #: More than is withheld until the verdict, and less.
@@ -243,6 +246,51 @@ class ManifestTests(LieCase):
             self.assertRight(await self.ask(target), self.image.manifest, lie)
             self.assertFalse([path for path in self.files() if "_tags" in Path(path).parts])
             self.forget()
+
+
+class ElsewhereTests(LieCase):
+    """A registry with several URLs, of which one lies."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.image = self.origin.add_image(REPO, "1.0", [SMALL])
+        self.origins = [self.origin, self.registry(self.origin.content), self.registry(self.origin.content)]
+
+    def before(self) -> Instance:
+        """A crcache with an empty cache that asks these URLs in turn."""
+        name = Registry.parse(NAME)
+        settings = RegistrySettings(name, tuple(each.url for each in self.origins))
+        return self.instance(registries={name: settings}, upstream=IMPATIENT)
+
+    def wanted(self) -> tuple[tuple[str, str, bytes], ...]:
+        """What of it is asked for: kind, target, bytes."""
+        manifest = self.image.manifest
+        return (
+            ("manifest", manifest_path("1.0"), manifest),
+            ("manifest", manifest_path(self.image.digest), manifest),
+            ("blob", blob_path(self.image.layers[0]), SMALL),
+        )
+
+    async def test_at_once(self) -> None:
+        """What is wrong, and of which nothing has left yet, is had from the next URL; the client does not notice."""
+        for kind, target, data in self.wanted():
+            for lie, fault in lies(data).items():
+                if fault.unsized or len(fault.extra) >= HELD:
+                    continue
+                self.cache = self.before()
+                rule = self.origin.fault(fault, kind, times=None)
+                self.assertRight(await self.ask(target), data, f"{kind}: {lie}")
+                await self.settled()
+                self.assertHit(await self.ask(target))
+                self.origin.script.rules.remove(rule)
+
+    async def test_after_others_fail(self) -> None:
+        """So it is if it is the last of them that lies, while the others break off at first."""
+        for kind, target, data in self.wanted():
+            self.cache = self.before()
+            for origin, fault in zip(self.origins, (Fault(cut=10), Fault(cut=20), Fault(wrong=True)), strict=True):
+                origin.fault(fault, kind)
+            self.assertRight(await self.ask(target), data, kind)
 
 
 class UnsizedTests(LieCase):
