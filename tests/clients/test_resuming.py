@@ -254,7 +254,7 @@ class GoneTests(ResumingCase):
         self.origin.fault(Fault(cut=MIB), "blob")
         self.origin.fault(Fault(cut=0), "blob", times=IMPATIENT.retries + 1)
         answer = await self.ask(self.target)
-        self.assertEqual((answer.status, answer.complete, answer.clean), (200, False, False))
+        self.assertEqual((answer.status, answer.complete, answer.clean), (200, False, True))
         self.assertTrue(DATA.startswith(answer.raw))
         self.assertEqual(len(self.spans()), 1 + IMPATIENT.retries)
         self.origin.script.clear()
