@@ -41,7 +41,7 @@ REPOSITORY = Repository("team/app")
 OTHER_REPOSITORY = Repository("team/fork")
 TAG = Tag("1.0")
 
-LAYER = b"a layer's bytes" * 1000
+LAYER = b"a layer's bytes" * 5000
 CONFIG = b'{"architecture": "amd64"}'
 CHALLENGE = 'Bearer realm="https://auth.test/token",service="a,b",scope="repository:team/app:pull"'
 TIMES = Times(tag_ttl=60.0, stale_if_error=600.0, negative_ttl=10.0)
