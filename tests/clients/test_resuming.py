@@ -273,6 +273,6 @@ class GoneTests(ResumingCase):
         self.origin.fault(Fault(hang_up=True), "blob", times=3)
         began = reactor.seconds()
         await self.right()
-        # After two questions that were asked again at once, each a tenth of a second later at least, a pause of its own.
+        # After two questions that were put again at once, each a tenth of a second later at least, a pause of its own.
         self.assertGreater(reactor.seconds() - began, 0.2)
         self.assertEqual(len(self.spans()), 5)
