@@ -24,7 +24,9 @@ log = Logger()
 #: Streams out of turn at once, for one fill.
 MOST = 6
 #: Seconds for which a client waits for a stream that is not far away.
-PATIENCE = 0.5
+PATIENCE = 2.0
+#: So many streams have begun when the front goes on in pieces that others need not split.
+LAZY = 4
 #: Seconds without any, after too many failures in a row.
 REST = 30.0
 
@@ -93,12 +95,18 @@ class OutOfTurn:
         self._broken = broken
         self._running: dict[Deferred[None], Claimed] = {}
         self._useless = False
+        self._begun = 0
         self._failures = 0
         self._not_before = 0.0
         self._timer: IDelayedCall | None = None
         self._deciding = False
         self._again = False
         demands.asked = self._asked
+
+    @property
+    def going(self) -> bool:
+        """Whether clients ask for bytes all over the body, of an origin that knows ranges."""
+        return self._begun >= LAZY and self._streams.ranged and not self._useless
 
     async def stop(self) -> None:
         """Begin no more, and end those that run; returns when they have written what came."""
@@ -183,6 +191,7 @@ class OutOfTurn:
             start=claim.start,
             **events.about(self._query),
         )
+        self._begun += 1
         running = Deferred.fromCoroutine(self._streams.fetch(claim, ahead=True))
         self._running[running] = claim
         self._tools.room.taken += 1

@@ -19,6 +19,7 @@ from crcache.flow.patience import to_the_end
 from crcache.flow.streams import Claimed, Streams
 from crcache.flow.tools import Tools
 from crcache.interfaces import IIngest
+from crcache.policy.runs import in_pieces
 
 log = Logger()
 
@@ -184,6 +185,9 @@ class Fetch:
                 self._idle = Deferred()
                 await self._idle
                 continue
+            size = self._ingest.size
+            if self._ahead.going and size is not None:
+                run = in_pieces(run, size)
             claim = self._front = self._streams.claim(*run)
             try:
                 await self._streams.fetch(claim)

@@ -58,6 +58,12 @@ def in_turn(hole: Run, claims: Sequence[Claim]) -> Run | None:
     return start, min(ends if stop is None else [stop, *ends], default=None)
 
 
+def in_pieces(run: Run, size: int) -> Run:
+    """So much of a run that nobody would split it: an answer that is cut short costs what is under way already."""
+    start, stop = run
+    return start, min(size if stop is None else stop, (start + AHEAD) // SEGMENT * SEGMENT)
+
+
 def out_of_turn(hole: tuple[int, int], wanted: int, claims: Sequence[Claim], waited: bool) -> Decision:
     """Whether to ask at once for what somebody waits for, or let a stream get there.
 

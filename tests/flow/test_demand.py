@@ -9,7 +9,7 @@ from twisted.internet.defer import fail
 
 from crcache.errors import StoreError
 from crcache.facts import Query, Verdict
-from crcache.flow.demand import MOST, PATIENCE, REST
+from crcache.flow.demand import LAZY, MOST, PATIENCE, REST
 from crcache.flow.fill import Fill
 from crcache.flow.tools import Room
 from crcache.grammar.digest import Digest
@@ -83,6 +83,20 @@ class AskingTests(DemandCase):
         self.assertGreater(watcher.count, 0)
         self.release(fill)
         self.assertEqual(self.spans(), [None, (12 * MIB, 14 * MIB), (14 * MIB, None)])
+
+    def test_all_over(self) -> None:
+        """Where clients ask all over it, the front goes on in pieces: what is far is not cut out of an answer."""
+        self.front = Turn(stall=100, cut=200)
+        fill = self.stalled()
+        starts = range(25, 25 + LAZY)
+        for start in starts:
+            self.want(fill, start * MIB, start * MIB + 1)
+        self.release(fill)
+        ends = [8 * MIB, 16 * MIB, 24 * MIB, 25 * MIB]
+        pieces = list(zip([200, *ends], ends, strict=False))
+        self.assertEqual(
+            self.spans(), [None, *((start * MIB, (start + 1) * MIB) for start in starts), *pieces, (29 * MIB, None)]
+        )
 
     def test_near(self) -> None:
         """For a front that is near somebody waits a moment, and no longer."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from crcache.policy.runs import AHEAD, SEGMENT, Claim, Decision, Run, in_turn, out_of_turn
+from crcache.policy.runs import AHEAD, SEGMENT, Claim, Decision, Run, in_pieces, in_turn, out_of_turn
 from crcache.store import marks
 
 S = SEGMENT
@@ -36,6 +36,17 @@ class InTurnTests(SynchronousTestCase):
         self.assertIsNone(in_turn((5, 10 * S), [Claim(0, 0, 10 * S)]))
         self.assertIsNone(in_turn((5, None), [Claim(0, 0, None)]))
         self.assertIsNone(in_turn((5, 10 * S), [Claim(0, 0, None)]))
+
+
+class InPiecesTests(SynchronousTestCase):
+    """L{in_pieces}."""
+
+    def test_bounded(self) -> None:
+        """A piece is of some 8 MiB at most, ends with a segment or its run, and never goes beyond that."""
+        self.assertEqual(in_pieces((0, None), SIZE), (0, AHEAD))
+        self.assertEqual(in_pieces((100, 50 * S), SIZE), (100, AHEAD))
+        self.assertEqual(in_pieces((S, 3 * S), SIZE), (S, 3 * S))
+        self.assertEqual(in_pieces((55 * S, None), SIZE), (55 * S, SIZE))
 
 
 class OutOfTurnTests(SynchronousTestCase):
