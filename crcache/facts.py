@@ -25,6 +25,8 @@ class Query:
     @ivar parameters: further query parameters, as (name, value).
     @ivar turn: which of the registry's URLs is asked first, counted on from its first one: whoever was served badly
         asks elsewhere next.
+    @ivar resumes: whether it goes on with what was under way: whoever puts it makes pauses, and has clients that got
+        some of the answer already.
     """
 
     registry: Registry
@@ -38,12 +40,7 @@ class Query:
     authorization: Secret | None = None
     parameters: tuple[tuple[str, str], ...] = ()
     turn: int = 0
-
-    @property
-    def resumes(self) -> bool:
-        """Whether it goes on with what was under way: whoever puts it makes pauses, and has clients that got some of
-        the answer already."""
-        return self.turn > 0 or self.span is not None
+    resumes: bool = False
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class Provenance:
         """What a HEAD says. One that speaks of something else is put to the registry's other URLs, if it has any."""
         urls, tries = self._urls(query.registry), 0
         while True:
-            granted = await self._origin.ask(replace(query, turn=query.turn + tries), client)
+            granted = await self._origin.ask(replace(query, turn=query.turn + tries, resumes=tries > 0), client)
             dismiss(granted.answer, head=True)
             try:
                 return granted, self._said(granted.answer, query)
@@ -135,7 +135,7 @@ class Provenance:
         URLs, if it has any; what is cut short is asked for again in any case."""
         urls, tries, wrong, until = self._urls(query.registry), 0, 0, self._seconds() + DEADLINE
         while True:
-            granted = await self._origin.ask(replace(query, turn=query.turn + tries), client)
+            granted = await self._origin.ask(replace(query, turn=query.turn + tries, resumes=tries > 0), client)
             answer = granted.answer
             claimed = query.reference if isinstance(query.reference, Digest) else _digest_header(answer)
             try:

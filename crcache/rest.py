@@ -45,7 +45,9 @@ class Rest:
         """As L{IRest.ask}; each time of the next of the registry's URLs, since the last one failed."""
         end = None if stop == self._size else stop
         span = None if (start, end) == (0, None) else (start, end)
-        query = replace(self._query, span=span, turn=self._turn)
+        # From the start, on the first try, it is as any other question: no client has got anything yet.
+        goes_on = start > 0 or self._turn > self._query.turn
+        query = replace(self._query, span=span, turn=self._turn, resumes=goes_on)
         self._turn += 1
         return Deferred.fromCoroutine(self._ask(query))
 

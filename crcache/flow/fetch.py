@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -60,6 +61,7 @@ class Fetch:
         self._patient = patient
         self._digest = tools.digest(query)
         self._hasher = Hasher(ingest, self._digest, tools.hashing, self._hashed)
+        query = replace(query, resumes=patient)
         self._streams = Streams(tools, query, ingest, self._hasher, fill, self._begun, self._progressed, expected)
         self._ahead = OutOfTurn(tools, query, ingest, self._streams, demands, self._freed, self._break)
         self._front: Claimed | None = None
@@ -85,7 +87,6 @@ class Fetch:
                 raise StoreError("the fill's marks are damaged")
             right = await self._hash(size) == self._digest.hex
             if not right:
-                await to_the_end(self._ingest.discard())
                 told = f"{self._query.registry} sent bytes that are not {self._digest}; nothing of it is kept"
                 raise OriginLied(told)
             await self._keep(size)
@@ -110,8 +111,18 @@ class Fetch:
             del self._streams, self._ahead
 
     async def _drop(self) -> None:
-        if self._ingest.owner:
+        """A disk that does not let go of it changes nothing of why: the marks say that it has failed."""
+        if not self._ingest.owner:
+            return
+        try:
             await to_the_end(self._ingest.discard())
+        except StoreError as problem:
+            log.warn(
+                "removing what is wrong of {digest} failed: {problem} (request {request_id})",
+                event=events.CACHE_FAILED,
+                problem=problem.message,
+                **events.about(self._query),
+            )
 
     async def _keep(self, size: int) -> None:
         """Clients are released at once; that the content then cannot be kept is no failure of theirs."""

@@ -141,6 +141,9 @@ class Fill:
         """As L{IBody.unwatch<crcache.interfaces.IBody>}."""
         self._watchers.pop(id(watcher), None)
         self._demands.remove(id(watcher))
+        if self.verdict is Verdict.FAILED and not self._watchers:
+            # Removed from the directory, its files would take room on the disk as long as the last client is served.
+            self._source = None
 
     # What the fetching and the following side report
 

@@ -133,9 +133,10 @@ class PushSend:
             self._end()
             return
         self._request.unregisterProducer()
-        self._over_now()
         sent = self._window.sent
+        self._over = True
         self._carry.start(problem, self._paused).addCallback(lambda more: sent + more).chainDeferred(self._done)
+        self._over_now()
 
     def _end(self) -> None:
         if not self._over:

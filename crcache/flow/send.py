@@ -219,9 +219,10 @@ class FileSend:
             self._end()
             return
         self._give_back()
-        self._over_now()
         sent = self._window.sent
+        self._over = True
         self._carry.start(problem, slow=False).addCallback(lambda more: sent + more).chainDeferred(self._done)
+        self._over_now()
 
     def _end_short(self) -> None:
         end_short(self._request)

@@ -57,12 +57,15 @@ class Claimed:
     def take_over(self) -> bool:
         """There is an answer: nobody else fetches it from now on. False if somebody has got there meanwhile."""
         within, self._within = self._within, None
-        if within is None:
-            return True
-        if within.position > self._start:
+        outer: list[Claimed] = []
+        while within is not None:
+            outer.append(within)
+            within = within._within
+        if any(each.position > self._start for each in outer):
             return False
-        if within.stop is None or within.stop > self._start:
-            within.shorten(self._start)
+        for each in outer:
+            if each.stop is None or each.stop > self._start:
+                each.shorten(self._start)
         return True
 
     def carry(self, stream: Stream) -> None:
@@ -163,7 +166,7 @@ class Streams:
         start, size = claim.start, self._ingest.size
         whole = start == 0 and claim.stop == size
         span = None if whole else (start, None if claim.stop == size else claim.stop)
-        query = replace(self._query, span=span, turn=turn)
+        query = replace(self._query, span=span, turn=turn, resumes=self._query.resumes or self.answered)
         answer = await self._tools.upstream.ask(query)
         try:
             skip = self._admit(answer, query, start)

@@ -105,6 +105,17 @@ class FillingTests(DiskCase):
         self.disk.room = None
         await self.cached_again()
 
+    async def test_room_is_given_back(self) -> None:
+        """What a fill took of a full disk is free while its clients are still carried on, however slow they are."""
+        self.disk.room = 2 * MIB
+        self.origin.fault(Fault(stall=MIB), "blob", skip=1, times=None)
+        answer = await self.begin(self.target)
+        await answer.until(2 * MIB)
+        await self.metric_becomes(0.0, "crcache_fills")
+        held = [name for name in map(_target, Path("/proc/self/fd").iterdir()) if str(self.digest[7:]) in name]
+        self.assertEqual(held, [])
+        self.assertFalse(answer.complete)
+
     async def test_asks_for_the_rest(self) -> None:
         """What a client has already is not fetched for it again."""
         self.disk.room = 2 * MIB
@@ -293,3 +304,10 @@ class CommittedTests(DiskCase):
         await answer.end()
         self.assertEqual((answer.complete, answer.clean), (False, False))
         await self.cached_again()
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""

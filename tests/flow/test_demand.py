@@ -57,6 +57,14 @@ class DemandCase(FillCase):
         self.clock.advance(0.01)
         return watcher
 
+    def left_of_it(self, *pieces: tuple[int, int]) -> None:
+        """An earlier fill has left these pieces in the store."""
+        ingest: Any = self.successResultOf(self.store.ingest(DOCKER_IO, BIG_DIGEST))
+        ingest.settle(len(BIG))
+        for start, stop in pieces:
+            self.successResultOf(ingest.write(start, [BIG[start:stop]]))
+        ingest.close()
+
     def whole(self, fill: Fill) -> None:
         """It is over, as it should be."""
         self.assertIs(fill.verdict, Verdict.VERIFIED)
@@ -149,14 +157,6 @@ class AskingTests(DemandCase):
         self.assertEqual(self.spans(), [(10, None)])
         turn.release()
         self.assertEqual(self.spans()[:2], [(10, None), (20 * MIB, 21 * MIB)])
-
-    def left_of_it(self, *pieces: tuple[int, int]) -> None:
-        """An earlier fill has left these pieces in the store."""
-        ingest: Any = self.successResultOf(self.store.ingest(DOCKER_IO, BIG_DIGEST))
-        ingest.settle(len(BIG))
-        for start, stop in pieces:
-            self.successResultOf(ingest.write(start, [BIG[start:stop]]))
-        ingest.close()
 
     def test_partial_segment(self) -> None:
         """A segment whose beginning is there is asked for from its mark."""
@@ -326,6 +326,30 @@ class BoundTests(DemandCase):
             self.want(fill, 12 * MIB, 13 * MIB)
         self.clock.advance(5 * PATIENCE)
         self.assertEqual(self.spans(), [None, (12 * MIB, 13 * MIB)])
+
+
+class NestedTests(DemandCase):
+    """A stream that is asked for within one that has no answer yet, which is within the front."""
+
+    def test_inner_first(self) -> None:
+        """When the inner one answers first, both that are around it end there: nothing is written twice, least of all
+        other bytes over those that have been hashed.
+        """
+        self.left_of_it((0, 10))
+        wrong = BIG[10 : 22 * MIB] + bytes(len(BIG) - 22 * MIB)
+        span = {"Content-Range": f"bytes 10-{len(BIG) - 1}/{len(BIG)}"}
+        front, slow = Turn(stall=100, status=206, body=wrong, headers=span), Turn(hold=True)
+        self.others = {10: [front], 12 * MIB: [slow]}
+        fill = self.begin(query(BIG_DIGEST))
+        self.clock.advance(0.01)
+        self.want(fill, 12 * MIB, None)
+        self.want(fill, 22 * MIB, None)
+        self.assertEqual(fill.readable(22 * MIB), len(BIG))
+        front.release()
+        self.pass_time(1)
+        slow.release()
+        self.pass_time(1)
+        self.whole(fill)
 
 
 class FailingTests(DemandCase):

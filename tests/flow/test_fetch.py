@@ -24,7 +24,7 @@ from crcache.flow.tools import Tools
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO, Repository
 from crcache.interfaces import IIngest
-from crcache.store.memory import Memory
+from crcache.store.memory import Memory, MemoryIngest
 from crcache.testing.fakes import FakeMeter
 from crcache.testing.upstream import FakeUpstream, Turn
 from crcache.workers import Inline
@@ -147,6 +147,15 @@ class WrongTests(FillCase):
         self.pass_time(1)
         self.settled(again)
         self.assertEqual(self.spans(), [None, None])
+
+    def test_not_removed(self) -> None:
+        """A lie is one also where the disk does not let go of it: nobody takes it for the disk's fault."""
+        self.patch(MemoryIngest, "discard", lambda _: fail(StoreError("read-only file system")))
+        self.script(Turn(wrong=True))
+        fill = self.begin()
+        self.pass_time(1)
+        self.assertIsInstance(fill.problem, OriginLied)
+        self.assertTrue(fill.lied)
 
     def test_claimed_digest(self) -> None:
         """What the origin says that the digest is counts for nothing."""

@@ -133,7 +133,7 @@ class SilenceTests(GateCase):
 
     async def test_under_way(self) -> None:
         """What goes on with a body, or was served badly, has pauses of its own: it is put, and its answer helps all."""
-        for further in ({"span": (10, None)}, {"turn": 1}):
+        for further in ({"span": (10, None), "resumes": True}, {"turn": 1, "resumes": True}):
             await self.silence()
             self.assertIn(await self.outcome(self.client.ask(self.layer(1, **further))), (200, 206))
             self.assertEqual(await self.outcome(self.client.ask(self.layer(2))), 200)
@@ -232,7 +232,7 @@ class QueueTests(GateCase):
         self.clock.advance(3.0)
         # They could wait for three seconds more.
         waiting = [self.client.ask(self.layer(number)) for number in range(FAILURES, 40)]
-        staying = self.client.ask(self.layer(0, span=(3, None)))
+        staying = self.client.ask(self.layer(0, span=(3, None), resumes=True))
         self.clock.advance(3.1)
         few, many = waiting[:FAILURES], waiting[FAILURES:]
         for each in asking + many:

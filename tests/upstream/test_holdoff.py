@@ -114,7 +114,7 @@ class Limited(UpstreamCase):
         """What goes on with a body that was cut waits until the limit is over, if there is time for that; it need not
         if the origin did not say how long."""
         self.client = self.upstream(self.fake.url, clock=self.clock, settings=UpstreamSettings(first_byte_timeout=20.0))
-        for further in ({"span": (10, None)}, {"turn": 1}):
+        for further in ({"span": (10, None), "resumes": True}, {"turn": 1, "resumes": True}):
             await self.limit(self.blob(), Fault(status=429, headers=(("Retry-After", "17"),)))
             asking = self.client.ask(self.blob(**further))
             self.clock.advance(16.9)
