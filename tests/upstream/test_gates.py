@@ -131,6 +131,12 @@ class SilenceTests(GateCase):
             rule.release()
             self.assertEqual(await self.outcome(asking[0]), 200)
 
+    async def test_ranges(self) -> None:
+        """A client's own range is as any other question: it fails at once."""
+        await self.silence()
+        self.failureResultOf(self.client.ask(self.layer(1, span=(10, None))), OriginTimeout)
+        self.assertEqual(self.fake.requests, [])
+
     async def test_under_way(self) -> None:
         """What goes on with a body, or was served badly, has pauses of its own: it is put, and its answer helps all."""
         for further in ({"span": (10, None), "resumes": True}, {"turn": 1, "resumes": True}):
