@@ -36,8 +36,8 @@ class Breaker:
     """What is remembered of one origin.
 
     @ivar failures: so many in a row.
-    @ivar subjects: what the answers were about that were errors: the same thing counts once in a row, since it may be
-        that alone.
+    @ivar subjects: what those were about that the origin heard of: the same thing counts once in a row, since it may
+        be that alone.
     @ivar last: when it last failed.
     @ivar until: from when on it may be asked again; C{None} while it is closed.
     @ivar probe: whether somebody is finding out.
@@ -71,14 +71,23 @@ def abandoned(breaker: Breaker) -> Breaker:
     return replace(breaker, probe=False)
 
 
-def failed(breaker: Breaker, asked: float, now: float, subject: Hashable | None, *, probe: bool = False) -> Breaker:
+def failed(
+    breaker: Breaker,
+    asked: float,
+    now: float,
+    subject: Hashable | None,
+    *,
+    silent: bool = False,
+    probe: bool = False,
+) -> Breaker:
     """A question has failed.
 
     @param asked: when it was put, which may be long ago.
-    @param subject: what the answer, an error, was about; C{None} if there was no answer.
+    @param subject: what it was about, if it was heard; C{None} if it did not get that far, whatever it was about.
+    @param silent: whether there was no answer to what was heard; otherwise that was an error.
     @param probe: whether it was put to find out. While it is open no other failure counts.
     """
-    rest = SILENT if subject is None else ERRING
+    rest = SILENT if subject is None or silent else ERRING
     if breaker.until is not None:
         return replace(breaker, last=now, until=now + rest, probe=False) if probe else breaker
     if asked - breaker.last > WINDOW:

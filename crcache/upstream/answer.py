@@ -226,6 +226,19 @@ class KeptAnswer:
         """See L{IAnswer}. There is no connection."""
 
 
+class Refusal(KeptAnswer):
+    """A 401 of the registry itself.
+
+    @ivar challenges: its `WWW-Authenticate` lines.
+    """
+
+    def __init__(
+        self, status: int, headers: Headers, body: bytes, received: Callable[[int], object], challenges: list[str]
+    ) -> None:
+        super().__init__(status, headers, body, received)
+        self.challenges = challenges
+
+
 @implementer(IPushProducer)
 class _Feed:
     """Passes on a body in one piece as soon as the consumer takes it."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from crcache.errors import OriginBusy, OriginError, OriginLied, OriginTimeout, OriginUnreachable, ShuttingDown
@@ -19,7 +18,7 @@ from crcache.interfaces import IAnswer, IMeter, IUpstream
 from crcache.policy.tour import PASSING, Tour
 from crcache.secret import Secret
 from crcache.settings import Credentials, RegistrySettings, UpstreamSettings
-from crcache.upstream.answer import Answer, KeptAnswer
+from crcache.upstream.answer import Answer, Refusal
 from crcache.upstream.deadline import within
 from crcache.upstream.exchange import Exchange, Exchanger, refuse_encoding
 from crcache.upstream.failures import Passing
@@ -151,8 +150,7 @@ class Upstream:
         held = self._held(urls, query)
         free = min(held.values()) if held and len(held) == len(urls) else 0.0
         if query.resumes and 0 < free < self._settings.first_byte_timeout:
-            await self._pauses.wait(free)
-            self._go_on(entry)
+            await self._pause(free, entry)
         elif free:
             raise busy(query.registry, free)
         problem: OriginError = OriginUnreachable(f"{query.registry} has no url; configure one")
@@ -162,9 +160,7 @@ class Upstream:
             if answer is not None:
                 answer.abort()
                 answer = None
-            if stop.pause:
-                await self._pauses.wait(stop.pause)
-            self._go_on(entry)
+            await self._pause(stop.pause, entry)
             site = Site(settings, stop.url, query.repository, query.request_id)
             share = max(min(stop.share, deadline - self._clock.seconds()), 0.0)
             try:
@@ -174,6 +170,8 @@ class Upstream:
                     raise entry.remembered() from None
                 raise
             except (OriginUnreachable, OriginTimeout, OriginBusy, OriginLied) as error:
+                if entry.shut:
+                    raise
                 problem = error
                 self._failed(site, query, entry, error, tour)
                 continue
@@ -192,7 +190,10 @@ class Upstream:
         """Those that limit our rate, and for how many seconds more they do."""
         return {base: left for base in urls if (left := self._holdoff.left(base, query)) > 0}
 
-    def _go_on(self, entry: Entry) -> None:
+    async def _pause(self, seconds: float, entry: Entry) -> None:
+        if seconds:
+            entry.waits()
+            await self._pauses.wait(seconds)
         if self._closed:
             raise _ending()
         entry.check()
@@ -212,6 +213,7 @@ class Upstream:
         asking: Deferred[IAnswer] = entry.begins(lambda: Deferred.fromCoroutine(self._at(site, query, entry)))
 
         def late() -> OriginTimeout:
+            entry.late()
             if entry.queued:
                 return OriginTimeout(f"no connection to {site.origin} was free for {seconds:.3g} s; try again")
             return OriginTimeout(f"{site.origin} did not answer within {seconds:.3g} s; try again")
@@ -224,7 +226,7 @@ class Upstream:
         used = await self._negotiator.prepare(site)
         for _ in range(_ROUNDS):
             answer = await self._once(site, query, entry, None if used is None else used.authorization)
-            if not isinstance(answer, _Refusal):
+            if not isinstance(answer, Refusal):
                 self._negotiator.accepted(used)
                 return answer
             grant: Grant | None = await self._negotiator.respond(site, answer.challenges, used)
@@ -235,9 +237,11 @@ class Upstream:
 
     async def _once(self, site: Site, query: Query, entry: Entry, authorization: Secret | None) -> IAnswer:
         """One request, with its redirects, in a slot of its origin."""
-        with entry.queueing():
-            slot = await self._limits.acquire(site.origin, query.method == "GET" and query.kind != "manifest")
+        place = self._limits.acquire(site.origin, query.method == "GET" and query.kind != "manifest")
+        with entry.queueing(place):
+            slot = await place
         try:
+            entry.check()
             held = self._holdoff.left(site.base, query)
             if held > 0:
                 raise busy(site.registry, held)
@@ -251,6 +255,7 @@ class Upstream:
                     authorization,
                     lambda status: self._meter.asked(site.registry, query.kind, status),
                     downgrade=site.plain,
+                    heard=entry.heard,
                 )
                 self._note_rate(site, exchange)
                 return await self._answer(site, query, exchange, slot)
@@ -265,9 +270,7 @@ class Upstream:
         if exchange.status == 401 and origin_of(exchange.url) == site.origin:
             body = await read(exchange, _REFUSAL)
             slot.release()
-            return _Refusal(
-                exchange.status, exchange.headers, body or b"", received, exchange.lines("WWW-Authenticate")
-            )
+            return Refusal(exchange.status, exchange.headers, body or b"", received, exchange.lines("WWW-Authenticate"))
         head = query.method == "HEAD"
         if exchange.status // 100 == 2 and not head:
             refuse_encoding(exchange)
@@ -278,16 +281,6 @@ class Upstream:
         count = parse_length(remaining)
         if count is not None:
             self._meter.rate_limit(site.registry, count)
-
-
-class _Refusal(KeptAnswer):
-    """A 401 of the registry itself."""
-
-    def __init__(
-        self, status: int, headers: Headers, body: bytes, received: Callable[[int], object], challenges: list[str]
-    ) -> None:
-        super().__init__(status, headers, body, received)
-        self.challenges = challenges
 
 
 def _ending() -> ShuttingDown:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,11 +89,13 @@ class Exchanger:
         headers: Headers,
         settings: RegistrySettings,
         body: IBodyProducer | None = None,
+        heard: Callable[[], object] = lambda: None,
     ) -> Exchange:
         """Ask, and ask again as often as only a connection that had been idle was dead.
 
         Cancelling it closes the connection.
 
+        @param heard: called when there is a connection that the request is sent on.
         @raise OriginUnreachable: if there is no answer.
         """
         origin = origin_of(url)
@@ -103,7 +105,7 @@ class Exchanger:
         for attempt in range(_STALE + 1):
             endpoint = self._connector.endpoint(origin, trust, proxy)
             # What has a body cannot be sent twice, so it never goes on a connection that may be dead.
-            lease = self._pools.lease(trust, proxy, persistent=body is None and attempt < _STALE)
+            lease = self._pools.lease(trust, proxy, persistent=body is None and attempt < _STALE, taken=heard)
             request = headers.copy()
             agent = self._agent(origin.scheme, endpoint, proxy, lease, request)
             try:

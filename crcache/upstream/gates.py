@@ -17,6 +17,8 @@ from crcache.policy.tour import PASSING
 
 T = TypeVar("T")
 
+#: Questions that may take an origin long though it is well: they are no sign of how it does, and never find out.
+_SLOW = frozenset({"tags", "referrers"})
 #: Registries that are remembered; clients can name any.
 _MOST = 1024
 
@@ -39,31 +41,51 @@ class Entry:
     @ivar shut: whether it was called off because the registry fails.
     """
 
-    def __init__(self, gates: Gates, gate: Gate, query: Query, probe: bool) -> None:
+    def __init__(self, gates: Gates, gate: Gate, query: Query) -> None:
         self._gates = gates
         self._gate = gate
         self._query = query
-        self._probe = probe
+        self._probe = False
         self._asked = gates.now()
         # What was under way already is not to be given up for others' failures.
-        self._stays = probe or query.resumes
-        self._sending = False
+        self._stays = query.resumes
+        self._sending = self._heard = self._late = False
         self._work: Deferred[Any] | None = None
         self.queued = False
         self.shut = False
 
     def begins(self, work: Callable[[], Deferred[T]]) -> Deferred[T]:
         """Begin to put it somewhere. That is cancelled if the registry turns out to fail before it has been sent."""
-        self._sending = self.queued = self.shut = False
+        self._sending = self._heard = self.queued = self.shut = False
         begun = self._work = work()
         return begun
 
     @contextmanager
-    def queueing(self) -> Iterator[None]:
-        """It waits for a connection."""
+    def queueing(self, place: Deferred[Any]) -> Iterator[None]:
+        """It waits for a connection.
+
+        @param place: fires when it has one.
+        """
+        if not place.called:
+            self.waits()
         self.queued = True
         yield
         self.queued = False
+
+    def waits(self) -> None:
+        """It is not put for a while: if it was to find out how the registry does, another may do so meanwhile.
+        L{check} must follow."""
+        if self._probe:
+            self._probe = False
+            self._gate.breaker = abandoned(self._gate.breaker)
+
+    def heard(self) -> None:
+        """There is a connection that it is sent on."""
+        self._heard = True
+
+    def late(self) -> None:
+        """It got no answer in time. If it had been sent, that may be for what it is about."""
+        self._late = self._late or self._heard
 
     @contextmanager
     def sending(self) -> Iterator[None]:
@@ -75,11 +97,15 @@ class Entry:
             self._sending = False
 
     def check(self) -> None:
-        """Go no further if the registry has turned out to fail.
+        """Go no further if the registry has turned out to fail, unless it is time to find out how it does.
 
         @raise OriginError: then.
         """
-        if not self._stays and self._gates.standing(self._gate) is not Standing.CLOSED:
+        found = Standing.CLOSED if self._probe else self._gates.standing(self._gate)
+        if found is Standing.PROBE and self._query.kind not in _SLOW:
+            self._probe = True
+            self._gate.breaker = probing(self._gate.breaker)
+        elif found is Standing.OPEN and not self._stays:
             self.shut = True
             raise self.remembered()
 
@@ -92,32 +118,32 @@ class Entry:
         if status not in PASSING:
             self._gate.breaker = WELL
             return
-        problem = OriginFailed(f"{self._query.registry} answered {status}")
-        self._failed(problem, (self._query.repository, self._query.reference))
+        self._failed(OriginFailed(f"{self._query.registry} answered {status}"), about=True)
 
     def failed(self, problem: OriginError) -> None:
         """It has not answered, at any of its URLs."""
-        self._failed(problem, None)
+        self._failed(problem, about=self._late, silent=True)
 
-    def _failed(self, problem: OriginError, subject: object) -> None:
-        gate, before = self._gate, self._gate.breaker
-        gate.breaker = failed(before, self._asked, self._gates.now(), subject, probe=self._probe)
+    def _failed(self, problem: OriginError, *, about: bool, silent: bool = False) -> None:
+        query, gate, before = self._query, self._gate, self._gate.breaker
+        if query.kind in _SLOW:
+            return
+        subject = (query.kind, query.repository, query.reference) if about else None
+        gate.breaker = failed(before, self._asked, self._gates.now(), subject, silent=silent, probe=self._probe)
         self._probe = False
         if gate.breaker.until != before.until:
             gate.kind, gate.message = type(problem), problem.message
-        if gate.breaker.until is not None and before.until is None:
             for entry in list(gate.entries):
                 entry._call_off()
 
     def _call_off(self) -> None:
-        if self._work is not None and not (self._work.called or self._sending or self._stays):
+        if self._work is not None and not (self._work.called or self._sending or self._stays or self._probe):
             self.shut = True
             self._work.cancel()
 
     def leave(self) -> None:
         """It is over."""
-        if self._probe:
-            self._gate.breaker = abandoned(self._gate.breaker)
+        self.waits()
         self._gate.entries.discard(self)
         self._gates.left(self._query.registry)
 
@@ -140,11 +166,8 @@ class Gates:
             if len(self._gates) > _MOST:
                 self._gates.popitem(last=False)
         self._gates.move_to_end(query.registry)
-        probe = self.standing(gate) is Standing.PROBE
-        entry = Entry(self, gate, query, probe)
+        entry = Entry(self, gate, query)
         entry.check()
-        if probe:
-            gate.breaker = probing(gate.breaker)
         gate.entries.add(entry)
         return entry
 

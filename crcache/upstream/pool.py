@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -24,9 +25,13 @@ class Lease:
     @ivar reused: whether the connection had carried a request before.
     """
 
-    def __init__(self, pool: HTTPConnectionPool, pools: Pools) -> None:
+    def __init__(self, pool: HTTPConnectionPool, pools: Pools, taken: Callable[[], object]) -> None:
+        """
+        @param taken: called when there is a connection.
+        """
         self._pool = pool
         self._pools = pools
+        self._taken = taken
         self.persistent: bool = pool.persistent
         self.link: Link | None = None
         self.reused = False
@@ -45,6 +50,7 @@ class Lease:
         self.reused = link.uses > 0
         link.use(self)
         link.last = self._pools.retired
+        self._taken()
         return http
 
     def answered(self) -> None:
@@ -86,10 +92,15 @@ class Pools:
         self._per_origin = per_origin
         self._pools: dict[tuple[Trust, Proxy | None], HTTPConnectionPool] = {}
 
-    def lease(self, trust: Trust, proxy: Proxy | None, persistent: bool = True) -> Lease:
-        """For one request. Not persistent: on a connection of its own, which is closed after it."""
+    def lease(
+        self, trust: Trust, proxy: Proxy | None, persistent: bool = True, taken: Callable[[], object] = lambda: None
+    ) -> Lease:
+        """For one request. Not persistent: on a connection of its own, which is closed after it.
+
+        @param taken: called when there is a connection.
+        """
         if not persistent or self.retired:
-            return Lease(HTTPConnectionPool(self._reactor, persistent=False), self)
+            return Lease(HTTPConnectionPool(self._reactor, persistent=False), self, taken)
         pool = self._pools.get((trust, proxy))
         if pool is None:
             pool = self._pools[trust, proxy] = HTTPConnectionPool(self._reactor)
@@ -97,7 +108,7 @@ class Pools:
             pool.cachedConnectionTimeout = _IDLE
             # Only whoever asked can tell whether its request may be repeated.
             pool.retryAutomatically = False
-        return Lease(pool, self)
+        return Lease(pool, self, taken)
 
     def retire(self) -> None:
         """Close what is idle now, and keep nothing any more: each connection ends with the request that is on it.

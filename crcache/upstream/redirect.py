@@ -31,6 +31,7 @@ async def follow(
     *,
     downgrade: bool = False,
     loyal: bool = True,
+    heard: Callable[[], object] = lambda: None,
 ) -> Exchange:
     """Ask with GET or HEAD, and go where redirects lead, up to ten times.
 
@@ -38,6 +39,7 @@ async def follow(
     @param asked: called for each request with the answer's status, C{None} if there was none.
     @param downgrade: whether a redirect may lead from https to http.
     @param loyal: whether C{authorization} survives a redirect within its host.
+    @param heard: called each time there is a connection that the request is sent on.
     @raise OriginLied: if there are more redirects, or one leads to no URL that may be asked.
     @raise OriginUnreachable: if anyone on the way gives no answer.
     """
@@ -46,7 +48,7 @@ async def follow(
         if authorization is not None:
             request.setRawHeaders("Authorization", [authorization.reveal()])
         try:
-            exchange = await exchanger.exchange(method, url, request, settings)
+            exchange = await exchanger.exchange(method, url, request, settings, heard=heard)
         except CancelledError:
             raise
         except Exception:

@@ -21,11 +21,11 @@ from crcache.policy.breaker import (
 )
 
 
-def row(*times: float, subject: Hashable | None = None) -> Breaker:
+def row(*times: float, subject: Hashable | None = None, silent: bool = False) -> Breaker:
     """What is remembered after failures at these times."""
     breaker = WELL
     for time in times:
-        breaker = failed(breaker, time, time, subject)
+        breaker = failed(breaker, time, time, subject, silent=silent)
     return breaker
 
 
@@ -67,6 +67,16 @@ class BreakerTests(SynchronousTestCase):
             breaker = failed(breaker, 100.0, 100.0, f"layer {number}")
         self.assertIs(standing(breaker, 100.0), Standing.OPEN)
         self.assertIs(standing(breaker, 100.0 + ERRING), Standing.PROBE)
+
+    def test_silent_thing(self) -> None:
+        """If there is no answer to what was heard it may be that thing alone; to several things, it is left alone as
+        long as one that hears nothing."""
+        self.assertIs(standing(row(*[100.0] * 50, subject="layer", silent=True), 100.0), Standing.CLOSED)
+        breaker = WELL
+        for number in range(FAILURES):
+            breaker = failed(breaker, 100.0, 100.0, f"layer {number}", silent=True)
+        self.assertIs(standing(breaker, 100.0 + SILENT - 0.01), Standing.OPEN)
+        self.assertIs(standing(breaker, 100.0 + SILENT), Standing.PROBE)
 
     def test_one_probe(self) -> None:
         """While one finds out how it does the others wait; if that one goes away it is the next one's turn."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from crcache.errors import OriginError, OriginFailed, OriginLied, OriginTimeout, OriginUnreachable
 from crcache.facts import Query
 from crcache.grammar.digest import Digest
-from crcache.grammar.reference import Registry
+from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.policy.breaker import ERRING, FAILURES, SILENT
 from crcache.settings import UpstreamSettings
 from crcache.testing.auth import Tokens
@@ -168,6 +169,45 @@ class SilenceTests(GateCase):
         told = [event["event"].name for event in seen if "event" in event]
         self.assertEqual(told, ["origin-failing", "origin-answers"])
 
+    async def test_one_thing(self) -> None:
+        """If it is always the same thing that gets no answer, it may be that alone: all else is asked for."""
+        self.fake.fault(Fault(hold=True), path=str(self.layers[0]), times=None)
+        for number in range(FAILURES + 1):
+            asking = self.client.ask(self.layer(0))
+            await eventually(lambda: len(self.fake.requests) == number + 1)  # noqa: B023
+            self.clock.advance(TIMEOUT + 0.1)
+            self.assertNotIn("remembered", self.failureResultOf(asking, OriginTimeout).getErrorMessage())
+        self.assertEqual(await self.outcome(self.client.ask(self.layer(1))), 200)
+        self.assertEqual(await self.outcome(self.client.ask(self.manifest())), 200)
+
+    async def test_lists(self) -> None:
+        """A list that takes too long is no sign: it does not count, and is not what finds out; but that it is answered
+        helps all."""
+        await self.silence()
+        self.clock.advance(SILENT)
+        rule = self.fake.fault(Fault(hold=True), "tags", times=None)
+        tags = Query(self.name, REPOSITORY, "tags", None, "rid-1")
+        asking = self.client.ask(tags)
+        await eventually(lambda: self.fake.requests)
+        self.assertEqual(await self.outcome(self.client.ask(self.manifest())), 200)
+        asking.addErrback(lambda _: None)
+        for number in range(FAILURES):
+            name = Repository.parse(f"team/app{number}")
+            self.client.ask(replace(tags, repository=name)).addErrback(lambda _: None)
+        await eventually(lambda: len(self.fake.asked("tags")) == FAILURES + 1)
+        self.clock.advance(TIMEOUT + 0.1)
+        self.assertEqual(await self.outcome(self.client.ask(self.manifest())), 200)
+        rule.release()
+        await self.silence()
+        self.clock.advance(SILENT)
+        self.fake.script.clear()
+        self.assertEqual(await self.outcome(self.client.ask(tags)), 200)
+        rule = self.fake.fault(Fault(hold=True), "blob", times=None)
+        both = [self.client.ask(self.layer(number)) for number in range(2)]
+        await eventually(lambda: len(self.fake.asked("blob")) == 2)
+        rule.release()
+        self.assertEqual([await self.outcome(each) for each in both], [200, 200])
+
     async def test_others(self) -> None:
         """Another registry is asked as ever."""
         await self.silence()
@@ -263,6 +303,49 @@ class QueueTests(GateCase):
             self.failureResultOf(each, OriginTimeout)
         rule.release()
 
+    async def test_queued_probe(self) -> None:
+        """One that waits for a connection finds out nothing meanwhile: that is left to another."""
+        first = await self.queue()
+        queued = Deferred.fromCoroutine(self.outcome(self.client.ask(self.layer(1))))
+        self.assertEqual(await self.outcome(self.client.ask(self.manifest())), 200)
+        self.assertNoResult(queued)
+        first.abort()
+        self.assertEqual(await queued, 200)
+
+    async def test_queued_called_off(self) -> None:
+        """If that other one finds that the registry still fails, those who wait fail with it."""
+        await self.queue()
+        queued = Deferred.fromCoroutine(self.outcome(self.client.ask(self.layer(1))))
+        self.fake.fault(Fault(status=503, headers=(("Retry-After", "30"),)), "manifest")
+        await self.outcome(self.client.ask(self.manifest()))
+        self.assertIn("remembered", str(self.successResultOf(queued)))
+
+    async def test_probe_again(self) -> None:
+        """When it gets one it is what finds out, if nobody has done so."""
+        first = await self.queue()
+        rule = self.fake.fault(Fault(hold=True), "blob")
+        queued = self.client.ask(self.layer(1))
+        first.abort()
+        await eventually(lambda: str(self.layers[1]) in self.fake.requests[-1].path)
+        self.failureResultOf(self.client.ask(self.manifest()), OriginTimeout)
+        rule.release()
+        self.assertEqual(await self.outcome(queued), 200)
+
+    async def queue(self) -> Any:
+        """A body that has the only connection for bodies, of a registry of which it is time to find out how it does."""
+        settings = UpstreamSettings(max_connections=1, first_byte_timeout=TIMEOUT, stall_timeout=100.0)
+        self.client = self.upstream(self.fake.url, clock=self.clock, settings=settings)
+        self.fake.fault(Fault(stall=10), "blob")
+        first = await self.client.ask(self.layer(0))
+        self.fake.fault(Fault(hold=True), "manifest", times=FAILURES)
+        asking = [self.client.ask(self.manifest(f"1.{number}")) for number in range(FAILURES)]
+        await eventually(lambda: len(self.fake.asked("manifest")) == FAILURES)
+        self.clock.advance(TIMEOUT + 0.1)
+        for each in asking:
+            self.failureResultOf(each, OriginTimeout)
+        self.clock.advance(SILENT)
+        return first
+
     async def test_busy_is_not_broken(self) -> None:
         """That all connections are taken says nothing of the origin."""
         seen = self.events()
@@ -285,7 +368,25 @@ class GatesTests(SynchronousTestCase):
 
     def query(self, name: str) -> Query:
         """A question to some registry."""
-        return Query(Registry(name), REPOSITORY, "tags", None, "rid-1")
+        return Query(Registry(name), REPOSITORY, "manifest", Tag("1.0"), "rid-1")
+
+    def test_heard(self) -> None:
+        """What got no answer in time counts each time if there was no connection to send it on; otherwise once."""
+        for heard in (False, True):
+            gates = Gates(Clock())
+            for _ in range(FAILURES):
+                entry = gates.enter(self.query("a.test"))
+                entry.begins(lambda: succeed(None))
+                if heard:
+                    entry.heard()
+                entry.late()
+                entry.failed(OriginTimeout("too slow"))
+                entry.leave()
+            if heard:
+                gates.enter(self.query("a.test")).leave()
+            else:
+                with self.assertRaises(OriginTimeout):
+                    gates.enter(self.query("a.test"))
 
     def test_forgotten(self) -> None:
         """Of registries that are well nothing is kept."""
