@@ -138,9 +138,21 @@ class OriginFailed(OriginError):
 
 
 class OriginBusy(OriginError):
-    """The origin limits our rate (429). Clients are told 503: they would retry a 429 at once."""
+    """The origin limits our rate (429). Clients are told 503: they would retry a 429 at once.
+
+    @ivar seconds: for how long it wants to be left alone from now on, if it says so.
+    """
 
     status = 503
+
+    def __init__(self, message: str, *, seconds: float | None = None, headers: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message, headers=headers)
+        self.seconds = seconds
+
+
+def wanted(problem: CrcacheError) -> float | None:
+    """For how many seconds the origin wants to be left alone, if the error says so."""
+    return problem.seconds if isinstance(problem, OriginBusy) else None
 
 
 class OriginTimeout(OriginError):

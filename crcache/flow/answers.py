@@ -53,10 +53,11 @@ def refusal(answer: IAnswer, query: Query) -> OriginError:
         kinds = {"manifest": ManifestUnknown, "blob": BlobUnknown}
         return kinds.get(query.kind, NameUnknown)(f"{query.registry} has no {what(query)}")
     if status == 429:
-        wait = math.ceil(rest(parse_retry_after(first(answer, "Retry-After"), first(answer, "Date"))))
+        said = parse_retry_after(first(answer, "Retry-After"), first(answer, "Date"))
         return OriginBusy(
             f"{query.registry} limits the rate of requests; configure credentials for it, or ask later",
-            headers=[("Retry-After", str(wait))],
+            seconds=None if said is None else rest(said),
+            headers=[("Retry-After", str(math.ceil(rest(said))))],
         )
     if status == 408:
         return OriginTimeout(f"{query.registry} says that it was not asked in time for the {what(query)}; try again")

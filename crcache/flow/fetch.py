@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from crcache import events
-from crcache.errors import OriginError, OriginLied, StoreError
+from crcache.errors import OriginError, OriginLied, StoreError, wanted
 from crcache.facts import Membership, Query
 from crcache.flow.demand import Demands, OutOfTurn
 from crcache.flow.follow import Reports
@@ -20,6 +20,7 @@ from crcache.flow.patience import to_the_end
 from crcache.flow.streams import Claimed, Streams
 from crcache.flow.tools import Tools
 from crcache.interfaces import IIngest
+from crcache.policy.retry import Tries
 from crcache.policy.runs import in_pieces
 
 log = Logger()
@@ -187,7 +188,7 @@ class Fetch:
         return None
 
     async def _in_turn(self) -> None:
-        failures = 0
+        tries = Tries(self._tools.retry)
         while self._ingest.hole(0) is not None:
             if self._broken is not None:
                 raise self._broken
@@ -202,12 +203,14 @@ class Fetch:
             claim = self._front = self._streams.claim(*run)
             try:
                 await self._streams.fetch(claim)
-                failures = 0 if claim.moved else failures
+                if claim.moved:
+                    tries.progressed()
             except OriginError as problem:
                 if not (self._streams.answered or self._patient):
                     raise
-                failures = 1 if claim.moved else failures + 1
-                pause = self._tools.retry(failures)
+                if claim.moved:
+                    tries.progressed()
+                pause = tries.failed(wanted(problem))
                 if pause is None:
                     raise
                 self._resuming(problem)

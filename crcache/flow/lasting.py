@@ -13,8 +13,9 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from crcache import events
-from crcache.errors import BodyCut, OriginError
+from crcache.errors import BodyCut, OriginError, wanted
 from crcache.interfaces import IAnswer
+from crcache.policy.retry import Tries
 from crcache.sending import IRest
 
 log = Logger()
@@ -128,7 +129,7 @@ class Lasting:
         self.abort()
 
     async def _deliver(self) -> None:
-        failures, before = 0, self.at
+        tries, before = Tries(self._retry), self.at
         while True:
             try:
                 if self._answer is None:
@@ -138,9 +139,10 @@ class Lasting:
             except OriginError as problem:
                 if self._aborted:
                     raise
-                failures = 1 if self.at > before else failures + 1
+                if self.at > before:
+                    tries.progressed()
                 before = self.at
-                pause = self._retry(failures)
+                pause = tries.failed(wanted(problem))
                 if pause is None:
                     raise
                 log.info(

@@ -68,5 +68,6 @@ def busy(registry: Registry, seconds: float) -> OriginBusy:
     return OriginBusy(
         f"{registry} limits the rate of requests and is left alone for another {wait} s;"
         " configure credentials for it, or ask later",
+        seconds=seconds,
         headers=[("Retry-After", str(wait))],
     )

@@ -60,7 +60,7 @@ class RealmBusy(OriginBusy):
     """
 
     def __init__(self, message: str, said: float | None) -> None:
-        super().__init__(message, headers=[("Retry-After", str(math.ceil(rest(said))))])
+        super().__init__(message, seconds=said, headers=[("Retry-After", str(math.ceil(rest(said))))])
         self.said = said
 
 

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
-from crcache.errors import BodyCut, OriginFailed
+from crcache.errors import BodyCut, OriginBusy, OriginFailed
 from crcache.flow.lasting import Lasting
 from crcache.grammar.digest import Digest
 from crcache.interfaces import IAnswer
@@ -182,6 +182,17 @@ class LastingTests(SynchronousTestCase):
         self.assertEqual(self.consumer.data, DATA[:20])
         self.assertEqual(self.consumer.producers, [self.lasting, None])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_left_alone(self) -> None:
+        """An origin that says for how long it wants to be left alone is; no try is lost to it."""
+        busy = Turn(error=OriginBusy("busy", seconds=30.0))
+        delivered = self.deliver(Turn(cut=10), *[Turn(cut=0)] * (RETRIES - 1), busy, busy)
+        self.clock.pump([PAUSE] * RETRIES)
+        self.assertEqual(len(self.rest.asked), RETRIES + 1)
+        for seconds, asked in ((29.9, 0), (0.2, 1), (30.0, 2)):
+            self.clock.advance(seconds)
+            self.assertEqual(len(self.rest.asked), RETRIES + 1 + asked)
+        self.ended(delivered)
 
     def test_pausing(self) -> None:
         """A consumer that has enough pauses whichever answer brings it more, also one that has not come yet."""

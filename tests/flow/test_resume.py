@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crcache.errors import OriginLied, OriginUnreachable
+from crcache.errors import OriginBusy, OriginLied, OriginUnreachable
 from crcache.facts import Verdict
 from crcache.grammar.reference import DOCKER_IO
 from crcache.testing.upstream import Turn
@@ -76,6 +76,28 @@ class ResumedTests(FillCase):
         self.assertEqual(len(self.upstream.queries), 1)
         self.clock.advance(PAUSE * 0.2)
         self.assertEqual(len(self.upstream.queries), 2)
+
+    def test_left_alone(self) -> None:
+        """An origin that limits our rate in mid-body, and says for how long, is left alone until then, whatever that
+        takes: no try is lost to it."""
+        limited = Turn(status=429, headers={"Retry-After": "60"})
+        self.script(Turn(cut=5), *[Turn(cut=0)] * (RETRIES - 1), limited, Turn(error=OriginBusy("busy", seconds=7.0)))
+        fill = self.begin()
+        self.clock.pump([PAUSE] * RETRIES)
+        self.assertEqual(len(self.upstream.queries), RETRIES + 1)
+        for seconds, asked in ((59.9, 0), (0.2, 1), (6.9, 1), (0.2, 2)):
+            self.clock.advance(seconds)
+            self.assertEqual(len(self.upstream.queries), RETRIES + 1 + asked)
+        self.pass_time(1)
+        self.settled(fill)
+
+    def test_limited_for_ever(self) -> None:
+        """It is given up in the end."""
+        self.script(Turn(cut=5), *[Turn(error=OriginBusy("busy", seconds=3600.0)) for _ in range(20)])
+        fill = self.begin()
+        self.clock.pump([PAUSE] + [120.0] * 10)
+        self.assertIs(fill.verdict, Verdict.FAILED)
+        self.assertEqual(len(self.upstream.queries), 1 + 3 + RETRIES)
 
     def test_earlier_fill(self) -> None:
         """What an earlier fill has left is not fetched again, but hashed like the rest."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from crcache.policy.retry import FIRST, LONGEST, pause
+from crcache.policy.retry import FIRST, LONGEST, PATIENCE, WAITS, Tries, pause
 
 
 class PauseTests(SynchronousTestCase):
@@ -33,3 +33,37 @@ class PauseTests(SynchronousTestCase):
     def test_endless(self) -> None:
         """A very patient configuration makes for no overflow."""
         self.assertEqual(pause(10**6, 10**7, 0.0), LONGEST)
+
+
+class TriesTests(SynchronousTestCase):
+    """L{Tries}."""
+
+    def tries(self, retries: int = 2) -> Tries:
+        """Those of a body, with a second more after each."""
+        return Tries(lambda failures: float(failures) if failures <= retries else None)
+
+    def test_row(self) -> None:
+        """Failures are counted until there is progress."""
+        tries = self.tries()
+        self.assertEqual([tries.failed(None) for _ in range(3)], [1.0, 2.0, None])
+        tries.progressed()
+        self.assertEqual(tries.failed(None), 1.0)
+
+    def test_wanted(self) -> None:
+        """An origin that says when to come back is waited for, within bounds, and that is no failure."""
+        tries = self.tries()
+        self.assertEqual([tries.failed(each) for each in (30.0, 0.1, 3600.0)], [30.0, 1.0, PATIENCE])
+        tries = self.tries()
+        self.assertEqual([tries.failed(each) for each in (None, None, 0.0, None)], [1.0, 2.0, 2.0, None])
+
+    def test_not_for_ever(self) -> None:
+        """It is not waited for again and again without progress."""
+        tries = self.tries()
+        found = [tries.failed(30.0) for _ in range(WAITS + 3)]
+        self.assertEqual(found, [30.0] * WAITS + [1.0, 2.0, None])
+        tries.progressed()
+        self.assertEqual(tries.failed(30.0), 30.0)
+
+    def test_none(self) -> None:
+        """If there is to be no second try, there is none."""
+        self.assertIsNone(self.tries(0).failed(30.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -45,6 +46,7 @@ class Limited(UpstreamCase):
         with self.assertRaises(OriginBusy) as caught:
             await self.client.ask(query)
         self.assertEqual(caught.exception.status, 503)
+        self.assertEqual(math.ceil(caught.exception.seconds or 0.0), seconds)
         self.assertEqual(caught.exception.headers, (("Retry-After", str(seconds)),))
         self.assertEqual(self.fake.requests, [])
 
