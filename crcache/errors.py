@@ -138,7 +138,8 @@ class OriginFailed(OriginError):
 
 
 class OriginBusy(OriginError):
-    """The origin limits our rate (429). Clients are told 503: they would retry a 429 at once.
+    """The origin limits our rate (429), or has said when it will be well again. Clients are told 503: they would retry
+    a 429 at once.
 
     @ivar seconds: for how long it wants to be left alone from now on, if it says so.
     """

@@ -62,7 +62,8 @@ class IUpstream(Interface):
             L{OriginTimeout<crcache.errors.OriginTimeout>} or L{OriginLied<crcache.errors.OriginLied>} (too many
             redirects, a redirect to no URL); without asking, with the first two or
             L{OriginFailed<crcache.errors.OriginFailed>} while a failure is remembered, and with
-            L{OriginBusy<crcache.errors.OriginBusy>} while a 429 is. Cancelling it closes the connection.
+            L{OriginBusy<crcache.errors.OriginBusy>} while a 429 or a `Retry-After` is. Cancelling it closes the
+            connection.
         """
 
 

@@ -142,6 +142,14 @@ class AskTests(SynchronousTestCase):
             error = self.failureResultOf(self.ask(query), expected).value
             self.assertEqual(error.status, told, (status, kind))
 
+    def test_told_when(self) -> None:
+        """Clients are told when to come back if the origin says so: a limit of its rate always has a time."""
+        for status, said, told in ((503, "30", "30"), (500, None, None), (429, "7", "7"), (429, None, "5")):
+            self.upstream.turns = [Turn(status=status, headers={} if said is None else {"Retry-After": said})]
+            error = self.failureResultOf(self.ask(Query(REGISTRY, REPOSITORY, "blob", Digest.of(DATA), "id-1"))).value
+            assert isinstance(error, CrcacheError)
+            self.assertEqual(dict(error.headers).get("Retry-After"), told, (status, said))
+
     def test_other_successes(self) -> None:
         """A 206 is as good as a 200."""
         query = Query(REGISTRY, REPOSITORY, "blob", Digest.of(DATA), "id-1", span=(1, None))

@@ -42,6 +42,8 @@ def what(query: Query) -> str:
 def refusal(answer: IAnswer, query: Query) -> OriginError:
     """The error for an answer that is not 2xx. The answer itself is still to be aborted or delivered."""
     status = answer.status
+    said = parse_retry_after(first(answer, "Retry-After"), first(answer, "Date"))
+    wait = [("Retry-After", str(math.ceil(rest(said))))]
     if status == 401:
         return Unauthorized(
             f"{query.registry} asks for credentials for the {what(query)}",
@@ -53,14 +55,14 @@ def refusal(answer: IAnswer, query: Query) -> OriginError:
         kinds = {"manifest": ManifestUnknown, "blob": BlobUnknown}
         return kinds.get(query.kind, NameUnknown)(f"{query.registry} has no {what(query)}")
     if status == 429:
-        said = parse_retry_after(first(answer, "Retry-After"), first(answer, "Date"))
         return OriginBusy(
             f"{query.registry} limits the rate of requests; configure credentials for it, or ask later",
             seconds=None if said is None else rest(said),
-            headers=[("Retry-After", str(math.ceil(rest(said))))],
+            headers=wait,
         )
     if status == 408:
         return OriginTimeout(f"{query.registry} says that it was not asked in time for the {what(query)}; try again")
     if status >= 500:
-        return OriginFailed(f"{query.registry} answered {status} for the {what(query)}")
+        problem = f"{query.registry} answered {status} for the {what(query)}"
+        return OriginFailed(problem, headers=[] if said is None else wait)
     return OriginRefused(f"{query.registry} answered {status} for the {what(query)}", detail={"status": status})

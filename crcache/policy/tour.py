@@ -9,6 +9,8 @@ from dataclasses import dataclass
 PASSING = frozenset({500, 502, 503, 504, *range(520, 525)})
 #: Seconds before a URL is asked again, at most, for each time that happens in one tour.
 PAUSES = (0.2, 0.5)
+#: Seconds for which a URL may want to be left alone and is asked again all the same: a client waits.
+LONGEST = 1.0
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,15 @@ class Tour:
         self._again: list[tuple[str, float]] = []
         self._repeats = 0
 
-    def failed(self, url: str, wait: float = 0.0) -> None:
-        """It failed there for the moment, and may be asked again.
+    def failed(self, url: str, wait: float = 0.0) -> bool:
+        """It failed there for the moment, and may be asked again; no if it wants to be left alone for too long.
 
-        @param wait: seconds that it wants to be left alone.
+        @param wait: for how many seconds.
         """
+        if wait > LONGEST:
+            return False
         self._again.append((url, wait))
+        return True
 
     def next(self, remaining: float, chance: Callable[[], float]) -> Stop | None:
         """Where to ask next; C{None} if nothing is left, or no time for it.

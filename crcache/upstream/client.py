@@ -24,7 +24,7 @@ from crcache.upstream.exchange import Exchange, Exchanger, refuse_encoding
 from crcache.upstream.failures import Passing
 from crcache.upstream.gates import Entry, Gates
 from crcache.upstream.health import Health
-from crcache.upstream.holdoff import HoldOff, busy
+from crcache.upstream.holdoff import HoldOff
 from crcache.upstream.limits import Limits, Slot
 from crcache.upstream.lines import request_headers, retry_after
 from crcache.upstream.negotiation import Grant, Negotiator
@@ -152,7 +152,7 @@ class Upstream:
         if query.resumes and 0 < free < self._settings.first_byte_timeout:
             await self._pause(free, entry)
         elif free:
-            raise busy(query.registry, free)
+            raise self._holdoff.busy(held, query)
         problem: OriginError = OriginUnreachable(f"{query.registry} has no url; configure one")
         tour = Tour(urls, query.turn, [base for base in urls if self._silent.lately(base)], () if free else held)
         answer: IAnswer | None = None
@@ -176,10 +176,12 @@ class Upstream:
                 self._failed(site, query, entry, error, tour)
                 continue
             self._silent.forget(stop.url)
+            said = parse_retry_after(*retry_after(answer))
             if answer.status == 429:
-                self._holdoff.note(stop.url, query, parse_retry_after(*retry_after(answer)))
+                self._holdoff.note(stop.url, query, said)
             elif answer.status in PASSING:
-                tour.failed(stop.url, parse_retry_after(*retry_after(answer)) or 0.0)
+                if not tour.failed(stop.url, said or 0.0):
+                    self._holdoff.note(stop.url, query, said, every=True, status=answer.status)
             else:
                 return answer
         if answer is None:
@@ -242,9 +244,8 @@ class Upstream:
             slot = await place
         try:
             entry.check()
-            held = self._holdoff.left(site.base, query)
-            if held > 0:
-                raise busy(site.registry, held)
+            if self._holdoff.left(site.base, query) > 0:
+                raise self._holdoff.busy([site.base], query)
             with entry.sending():
                 exchange = await follow(
                     self._exchanger,

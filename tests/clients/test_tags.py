@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -175,6 +176,21 @@ class FailingTests(TagCase):
             self.assertEqual(answer.one("Retry-After"), "7" if fault.status == 429 else None)
             self.assertHit(await self.ask(manifest_path(self.image.digest), to=cache))
             self.origin.script.clear()
+
+    async def test_later(self) -> None:
+        """Nobody waits for an origin that says when it will be well: the old manifest is served at once, or clients are
+        told when to come back; it is asked once."""
+        self.cache = self.daemon(upstream=replace(BRISK, first_byte_timeout=6.0))
+        await self.warm()
+        self.origin.fault(Fault(status=503, headers=(("Retry-After", "4"),)), times=None)
+        self.origin.requests.clear()
+        for past, statuses in ((659, (200, 200)), (660, (503, 503))):
+            self.day.now += past
+            for status in statuses:
+                answer = await self.ask(TAG)
+                self.assertEqual(answer.status, status)
+                self.assertEqual(answer.one("Retry-After") in ("3", "4"), status == 503)
+        self.assertEqual(len(self.origin.requests), 1)
 
     async def test_refused(self) -> None:
         """An origin that nobody listens at has failed as well: first the old manifest, in the end the error."""

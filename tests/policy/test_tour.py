@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from crcache.policy.tour import PASSING, PAUSES, Tour
+from crcache.policy.tour import LONGEST, PASSING, PAUSES, Tour
 
 
 class TourTests(SynchronousTestCase):
@@ -60,14 +60,16 @@ class TourTests(SynchronousTestCase):
         self.assertLess(sum(PAUSES), 1.0)
 
     def test_wanted_pause(self) -> None:
-        """One that wants to be left alone for a while is, and is not asked again if there is no time for that."""
+        """One that wants to be left alone for a moment is; for longer, it is not asked again, since a client waits."""
         tour = Tour("a", 0)
         tour.next(10.0, lambda: 0.0)
-        tour.failed("a", 3.0)
+        self.assertTrue(tour.failed("a", LONGEST))
         stop = tour.next(10.0, lambda: 0.0)
         assert stop is not None
-        self.assertEqual((stop.pause, stop.share), (3.0, 7.0))
-        self.assertEqual(self.all(Tour("a", 0), wait=10.0), ["a"])
+        self.assertEqual((stop.pause, stop.share), (LONGEST, 10.0 - LONGEST))
+        self.assertFalse(tour.failed("a", LONGEST + 0.1))
+        self.assertIsNone(tour.next(10.0, lambda: 0.0))
+        self.assertEqual(self.all(Tour("a", 0), wait=LONGEST, remaining=LONGEST), ["a"])
 
     def test_another_has_time(self) -> None:
         """If one wants to be left alone for too long another may be asked again all the same."""

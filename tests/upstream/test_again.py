@@ -121,18 +121,20 @@ class Pauses(UpstreamCase):
         self.assertEqual(len(self.fake.requests), 2)
 
     async def test_wanted(self) -> None:
-        """An origin that says when to come back is not asked sooner."""
-        asking = await self.begun(Fault(status=503, headers=(("Retry-After", "2"),)))
-        self.clock.advance(1.9)
+        """An origin that says that it comes back in a moment is not asked sooner."""
+        asking = await self.begun(Fault(status=503, headers=(("Retry-After", "1"),)))
+        self.clock.advance(0.9)
         await later(0.05)
         self.assertEqual(len(self.fake.requests), 1)
         self.clock.advance(0.2)
-        (await asking).abort()
+        answer = await asking
+        self.assertEqual((answer.status, len(self.fake.requests)), (200, 2))
+        answer.abort()
 
     async def test_too_long(self) -> None:
-        """One that wants to be left alone for longer than there is time is not asked again: it is told at once."""
-        asking = await self.begun(Fault(status=503, headers=(("Retry-After", "7"),)))
-        answer = await asking
+        """Nobody waits for one that wants to be left alone for longer: that is told at once."""
+        asking = await self.begun(Fault(status=503, headers=(("Retry-After", "2"),)))
+        answer = self.successResultOf(asking)
         self.assertEqual((answer.status, len(self.fake.requests)), (503, 1))
         answer.abort()
 

@@ -96,6 +96,27 @@ class Limited(UpstreamCase):
         await self.limit(self.blob())
         self.assertEqual(await self.status(self.blob(authorization=yours)), 200)
 
+    async def test_errors(self) -> None:
+        """So is one that says with an error when it will be well, whatever the method, and within the same bounds; the
+        other URLs are asked meanwhile."""
+        for said, seconds in (("30", 30), ("1000000", 3600)):
+            self.fake.fault(Fault(status=503, headers=(("Retry-After", said),)), times=1)
+            self.assertEqual(await self.status(self.manifest()), 503)
+            self.fake.requests.clear()
+            await self.held(self.manifest(), seconds)
+            await self.held(self.manifest(method="HEAD"), seconds)
+            problem = self.failureResultOf(self.client.ask(self.manifest()), OriginBusy).value
+            self.assertIn("answered 503 and wants to be left alone", problem.message)
+            self.assertEqual(await self.status(self.blob()), 200)
+            self.clock.advance(seconds + 0.1)
+            self.assertEqual(await self.status(self.manifest()), 200)
+        other = self.registry(content=self.fake.content)
+        self.client = self.upstream(self.fake.url, other.url, clock=self.clock)
+        self.fake.fault(Fault(status=503, headers=(("Retry-After", "30"),)))
+        for asked in (1, 2):
+            self.assertEqual(await self.status(self.blob()), 200)
+            self.assertEqual(len(other.requests), asked)
+
     async def test_queue(self) -> None:
         """Those who wait for a connection when the limit is hit are not sent after it."""
         settings = UpstreamSettings(max_connections=1)
