@@ -14,6 +14,8 @@ log = Logger()
 
 #: Failing registries that are remembered; clients can name any.
 _MOST = 1024
+#: Seconds after its last failure for which a registry is told of: nobody knows how one does that nobody asks.
+_TOLD = 600.0
 
 
 class Health:
@@ -22,12 +24,14 @@ class Health:
     def __init__(self, clock: Any) -> None:
         self._clock = clock
         self._since: OrderedDict[Registry, tuple[float, str]] = OrderedDict()
+        self._last: dict[Registry, float] = {}
 
     def answered(self, registry: Registry, status: int, request_id: str) -> None:
         """It has answered; a 5xx is a failure."""
         if status >= 500:
             self.failed(registry, f"it answers {status}", request_id)
         elif registry in self._since:
+            del self._last[registry]
             seconds = self._clock.seconds() - self._since.pop(registry)[0]
             log.info(
                 "{registry} answers again, after {seconds:.0f} s (request {request_id})",
@@ -39,11 +43,12 @@ class Health:
 
     def failed(self, registry: Registry, problem: str, request_id: str) -> None:
         """It has not, at any of its URLs."""
+        self._last[registry] = self._clock.seconds()
         if registry in self._since:
             return
         self._since[registry] = self._clock.seconds(), problem
         if len(self._since) > _MOST:
-            self._since.popitem(last=False)
+            del self._last[self._since.popitem(last=False)[0]]
         log.warn(
             "{registry} fails: {problem} (request {request_id})",
             event=events.ORIGIN_FAILING,
@@ -53,6 +58,11 @@ class Health:
         )
 
     def failing(self) -> dict[Registry, tuple[float, str]]:
-        """The registries that fail now: for how many seconds, and what was wrong first."""
+        """The registries that fail now: for how many seconds, and what was wrong first. Not those that nobody has
+        found failing for a while."""
         now = self._clock.seconds()
-        return {registry: (now - since, problem) for registry, (since, problem) in self._since.items()}
+        return {
+            registry: (now - since, problem)
+            for registry, (since, problem) in self._since.items()
+            if now - self._last[registry] < _TOLD
+        }

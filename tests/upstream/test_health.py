@@ -62,6 +62,21 @@ class HealthTests(SynchronousTestCase):
         self.health.answered(A, 502, "1")
         self.assertEqual(self.told(), [(events.ORIGIN_FAILING, "a.test")])
 
+    def test_nobody_asks(self) -> None:
+        """One that nobody has asked for ten minutes is not told of any more, until it fails again; how long it has been
+        failing counts from the first time all the same."""
+        self.health.failed(A, "no answer", "1")
+        self.health.failed(B, "no route", "1")
+        self.clock.advance(599)
+        self.health.failed(B, "no route", "2")
+        self.assertEqual(self.health.failing(), {A: (599.0, "no answer"), B: (599.0, "no route")})
+        self.clock.advance(1)
+        self.assertEqual(self.health.failing(), {B: (600.0, "no route")})
+        self.clock.advance(600)
+        self.assertEqual(self.health.failing(), {})
+        self.health.failed(A, "no answer", "3")
+        self.assertEqual(self.health.failing(), {A: (1200.0, "no answer")})
+
     def test_bounded(self) -> None:
         """However many registries clients make up, no more than some are remembered."""
         for number in range(1100):
