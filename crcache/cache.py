@@ -147,7 +147,7 @@ class Cache:
                 event=events.CONTENT_DAMAGED,
                 **events.about(ask),
             )
-            await self._store.drop(ask.digest)
+            await self._store.drop(ask.digest, body)
         except StoreError as problem:
             log.warn(
                 "reading the cache failed: {problem} (request {request_id})",

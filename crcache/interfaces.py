@@ -205,8 +205,12 @@ class IStore(Interface):
     def put(digest: Digest, data: bytes) -> Deferred[None]:
         """Small content, verified by the caller. Idempotent."""
 
-    def drop(digest: Digest) -> Deferred[None]:
-        """Forget content that proved damaged. Idempotent."""
+    def drop(digest: Digest, damaged: IBody | None = None) -> Deferred[None]:
+        """Forget content that proved damaged. Idempotent.
+
+        @param damaged: what it was that proved so: what has been put in its place since then stays. C{None} is
+            whatever is there.
+        """
 
     def ingest(registry: Registry, digest: Digest) -> Deferred[IIngest | IBody]:
         """Begin, resume or follow the one fill of this digest from this registry; or content, if it is there by now."""

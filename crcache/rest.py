@@ -15,7 +15,7 @@ from crcache.errors import OriginError, OriginLied, RangeNotSatisfiable
 from crcache.facts import Query
 from crcache.flow.parts import part_of
 from crcache.grammar.digest import Digest
-from crcache.interfaces import IAnswer, IStore
+from crcache.interfaces import IAnswer, IBody, IStore
 from crcache.origin import Origin
 from crcache.sending import IRest
 
@@ -65,9 +65,9 @@ class Rest:
             raise
         return answer
 
-    def damaged(self) -> None:
+    def damaged(self, body: IBody) -> None:
         """As L{IRest.damaged}."""
-        self._store.drop(self.digest).addErrback(self._not_dropped)
+        self._store.drop(self.digest, body).addErrback(self._not_dropped)
 
     def _not_dropped(self, failure: Failure) -> None:
         log.warn(

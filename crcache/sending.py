@@ -26,8 +26,8 @@ class IRest(Interface):
             L{OriginError<crcache.errors.OriginError>} for whatever else the origin says as well.
         """
 
-    def damaged() -> None:
-        """The body's file is short, or cannot be read: drop it, so that it is fetched again."""
+    def damaged(body: IBody) -> None:
+        """This body's file is short, or cannot be read: drop it, so that it is fetched again."""
 
 
 class ISender(Interface):

@@ -212,6 +212,21 @@ class DamageTests(StoryCase):
         self.assertEqual(self.asked(), [f"GET {DIGEST}"])
         self.assertIs(self.fetch(self.blob(DIGEST))[0].cache, CacheStatus.HIT)
 
+    def test_replaced_while_hashed(self) -> None:
+        """What has been put in a damaged file's place while that was hashed is not dropped with it."""
+        self.fetch(self.blob(DIGEST))
+        self.truncate()
+        self.asked()
+
+        def late(body: IBody, digest: Digest) -> bool:
+            right = verify(body, digest)
+            self.successResultOf(self.store.put(digest, LAYER))
+            return right
+
+        self.patch(cache, "verify", late)
+        self.assertEqual(self.fetch(self.blob(DIGEST))[1], LAYER)
+        self.assertEqual(self.asked(), [])
+
     def test_wrong_size_elsewhere(self) -> None:
         """So is one that has another size than another repository's origin says when it confirms it."""
         self.fetch(self.blob(DIGEST))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from crcache.asks import PullBlob
 from crcache.errors import CrcacheError, OriginFailed, OriginLied
 from crcache.grammar.digest import Digest
+from crcache.interfaces import IBody
 from crcache.outcomes import Blob, Relayed
 from crcache.sending import IRest
 from crcache.testing.upstream import Turn
@@ -83,12 +84,21 @@ class RestTests(StoryCase):
         self.assertEqual(self.queries()[-1].authorization, TOKEN)
 
     def test_damaged(self) -> None:
-        """Damaged content is dropped; that it cannot be is no more than a line in the log."""
+        """Damaged content is dropped, once; that it cannot be is no more than a line in the log."""
         rest = self.rest()
-        self.assertIsNotNone(self.successResultOf(self.store.find(DIGEST)))
+        body = self.body()
         self.store.broken.add("drop")
-        rest.damaged()
-        self.assertIsNotNone(self.successResultOf(self.store.find(DIGEST)))
+        rest.damaged(body)
+        self.body()
         self.store.broken.clear()
-        rest.damaged()
+        rest.damaged(body)
         self.assertIsNone(self.successResultOf(self.store.find(DIGEST)))
+        self.rest()
+        rest.damaged(body)
+        self.body()
+
+    def body(self) -> IBody:
+        """What is there."""
+        body = self.successResultOf(self.store.find(DIGEST))
+        assert body is not None
+        return body

@@ -103,7 +103,7 @@ class Carry:
         """
         innocent = error is not None and getattr(error, "errno", None) not in _DAMAGES
         if self._rest is not None and self._window.body.verdict is Verdict.VERIFIED and not innocent:
-            self._rest.damaged()
+            self._rest.damaged(self._window.body)
 
     async def _go_on(self, rest: IRest, window: Window, slow: bool) -> int:
         request, left = self._request, Event()

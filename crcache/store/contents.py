@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from crcache import events
 from crcache.errors import StoreError
 from crcache.grammar.digest import Digest
+from crcache.interfaces import IBody
 from crcache.store.content import Content
 from crcache.store.files import HOURLY, is_at, make_way, size_of, write_atomically
 from crcache.store.layout import Layout
@@ -131,7 +132,7 @@ class Contents:
         path = self.layout.content(digest)
         if is_at(fd, path):
             self._tell(digest, f"{path} {problem}; it is dropped, and fetched anew when it is asked for")
-            self.drop(digest)
+            self._unlink(digest)
 
     def _tell(self, digest: Digest, problem: str) -> None:
         # With the path in the problem each file has a line of its own, however many there are.
@@ -170,8 +171,23 @@ class Contents:
             raise StoreError(f"{path}: {error.strerror}") from error
         self._changed(digest, before, len(data))
 
-    def drop(self, digest: Digest) -> None:
+    def drop(self, digest: Digest, damaged: IBody | None = None) -> None:
         """As L{IStore.drop<crcache.interfaces.IStore>}."""
+        if damaged is None:
+            self._unlink(digest)
+            return
+        fd, path = damaged.open(), self.layout.content(digest)
+        try:
+            if is_at(fd, path):
+                self._unlink(digest)
+        except NotADirectoryError:
+            pass
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}") from error
+        finally:
+            os.close(fd)
+
+    def _unlink(self, digest: Digest) -> None:
         path = self.layout.content(digest)
         before = size_of(path)
         unlink(path)

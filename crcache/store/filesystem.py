@@ -186,9 +186,9 @@ class Filesystem:
         """As L{IStore.put}."""
         return self._syncing.run(self.contents.put, digest, data)
 
-    def drop(self, digest: Digest) -> Deferred[None]:
+    def drop(self, digest: Digest, damaged: IBody | None = None) -> Deferred[None]:
         """As L{IStore.drop}."""
-        return self._workers.run(self.contents.drop, digest)
+        return self._workers.run(self.contents.drop, digest, damaged)
 
     # Fills
 

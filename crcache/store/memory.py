@@ -146,9 +146,11 @@ class Memory:
         self.contents[digest] = Content(fd, len(data), self.clock())
         return succeed(None)
 
-    def drop(self, digest: Digest) -> Deferred[None]:
+    def drop(self, digest: Digest, damaged: IBody | None = None) -> Deferred[None]:
         """As L{IStore.drop}."""
-        self.contents.pop(digest, None)
+        found = self.contents.get(digest)
+        if found is not None and (damaged is None or _same(found, damaged)):
+            del self.contents[digest]
         return succeed(None)
 
     def ingest(self, registry: Registry, digest: Digest) -> Deferred[IIngest | IBody]:
@@ -186,3 +188,13 @@ class Memory:
         """As L{IStore.forget_tag}."""
         self.tags.pop((registry, repository, tag), None)
         return succeed(None)
+
+
+def _same(one: IBody, other: IBody) -> bool:
+    """Whether these are the same file."""
+    fds = one.open(), other.open()
+    try:
+        return os.path.sameopenfile(*fds)
+    finally:
+        for fd in fds:
+            os.close(fd)

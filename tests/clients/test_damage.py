@@ -193,6 +193,27 @@ class ContentTests(DamageCase):
         self.assertLess(len(slow.raw), len(self.data))
         self.assertEqual((await self.ask(self.target)).body, self.data)
 
+    async def test_cut_under_two(self) -> None:
+        """A blob that is cut under two clients is fetched anew once: the second does not drop the new one."""
+        path = await self.cached(noise(24 * MIB))
+        path.chmod(0o600)
+        slow = [await self.begin(self.target) for _ in range(2)]
+        for each in slow:
+            await each.until(1)
+            each.pause()
+        os.truncate(path, 20 * MIB)
+        slow[0].resume()
+        await slow[0].end()
+        await eventually(lambda: not path.exists())
+        self.assertEqual((await self.ask(self.target)).body, self.data)
+        await self.settled()
+        fresh = path.stat().st_ino
+        slow[1].resume()
+        await slow[1].end()
+        self.assertEqual([each.complete and each.body == self.data for each in slow], [True, True])
+        self.assertHit(await self.ask(self.target))
+        self.assertEqual(path.stat().st_ino, fresh)
+
     async def test_replaced_while_sent(self) -> None:
         """Whoever is being sent a file whose name is another's by now, or nobody's, is not disturbed."""
         path = await self.cached(noise(24 * MIB))

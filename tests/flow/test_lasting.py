@@ -15,7 +15,7 @@ from zope.interface import implementer
 from crcache.errors import BodyCut, OriginBusy, OriginFailed
 from crcache.flow.lasting import Lasting
 from crcache.grammar.digest import Digest
-from crcache.interfaces import IAnswer
+from crcache.interfaces import IAnswer, IBody
 from crcache.sending import IRest
 from crcache.testing.upstream import FakeAnswer, Turn
 
@@ -60,7 +60,7 @@ class FakeRest:
         turn.wait(lambda: waiting.callback(answer))
         return waiting
 
-    def damaged(self) -> None:
+    def damaged(self, body: IBody) -> None:
         """As L{IRest.damaged}."""
         self.dropped += 1
 

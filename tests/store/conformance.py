@@ -71,6 +71,19 @@ class Content(StoreCase):
         self.assertIsNone(await self.store.find(DIGEST))
         self.assertEqual(content_of(body), DATA)
 
+    async def test_drop_damaged(self) -> None:
+        """What has been put in the place of what proved damaged stays."""
+        await self.store.put(DIGEST, DATA)
+        old, same = await self.body(), await self.body()
+        await self.store.drop(DIGEST, old)
+        self.assertIsNone(await self.store.find(DIGEST))
+        await self.store.drop(DIGEST, same)
+        await self.store.put(DIGEST, DATA)
+        await self.store.drop(DIGEST, same)
+        self.assertEqual(await self.store.read(DIGEST, len(DATA)), DATA)
+        await self.store.drop(DIGEST, await self.body())
+        self.assertIsNone(await self.store.find(DIGEST))
+
     async def test_replaced_while_read(self) -> None:
         """Nothing is ever truncated in place: a descriptor goes on giving what it gave."""
         await self.store.put(DIGEST, DATA)
