@@ -53,7 +53,7 @@ class Cache:
         clock: Callable[[], float],
     ) -> None:
         """
-        @param hashing: threads that hash.
+        @param hashing: threads that hash whole files.
         @param clock: the time of day, in seconds since the epoch.
         """
         self._store = store

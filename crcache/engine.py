@@ -37,6 +37,7 @@ SYNCING_THREADS = 4
 READING_THREADS = 8
 HASHING_THREADS = 4
 NAME_THREADS = 8
+DOUBTING_THREADS = 2
 CHECKING_THREADS = 1
 CONFIG_THREADS = 1
 
@@ -75,8 +76,19 @@ class Engine:
         self._hashing = Workers(reactor, HASHING_THREADS, "crcache-hashing")
         self.names = Workers(reactor, NAME_THREADS, "crcache-names")
         self.reading_config = Workers(reactor, CONFIG_THREADS, "crcache-config")
+        # They hash whole files, for which manifests, and what is hashed as it comes, would have to wait.
+        self._doubting = Workers(reactor, DOUBTING_THREADS, "crcache-doubting")
         checking = Workers(reactor, CHECKING_THREADS, "crcache-checking")
-        self.workers = [disk, syncing, reading, self._hashing, self.names, checking, self.reading_config]
+        self.workers = [
+            disk,
+            syncing,
+            reading,
+            self._hashing,
+            self.names,
+            self._doubting,
+            checking,
+            self.reading_config,
+        ]
 
         self.config = Switched(config)
         self.meter = Meter(_named(config))
@@ -87,7 +99,7 @@ class Engine:
             disk,
             day,
             syncing,
-            hashing=self._hashing,
+            hashing=self._doubting,
             parents=config.make_parents,
             changed=self.usage.changed,
         )
@@ -165,7 +177,7 @@ class Engine:
         provenance = Provenance(store, origin, hashing, clock, keep, self._reactor, self._urls)
         rules = Rules(config.cache_manifests, config.ignore, lambda registry: config.registry(registry).times)
         manifests = Manifests(store, provenance, rules, clock)
-        return Cache(store, origin, self.fills, manifests, hashing, clock)
+        return Cache(store, origin, self.fills, manifests, self._doubting, clock)
 
     def _urls(self, registry: Registry) -> int:
         return len(self.config.now.registry(registry).urls)

@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IHostResolution, IResolutionReceiver
 from zope.interface import implementer
@@ -19,8 +19,9 @@ from zope.interface.verify import verifyObject
 
 from crcache import tap
 from crcache.ending import CannotStart, tell_why
+from crcache.grammar.digest import Digest
 from crcache.settings import Config
-from crcache.store import fileingest, files, ingest
+from crcache.store import contents, fileingest, files, ingest
 from crcache.testing.content import noise
 from crcache.testing.script import Fault
 from tests.clients.case import REPO, ClientCase, blob_path, eventually, manifest_path
@@ -162,6 +163,36 @@ class BuildTests(ClientCase):
             self.assertEqual((await self.ask(target)).status, 200)
         await self.cache.stop()
         self.assertEqual({name.split("-Thread")[0].split("PoolThread-")[-1] for name in seen}, {"crcache-syncing"})
+
+    async def test_unsealed(self) -> None:
+        """Manifests do not wait for big files that somebody has touched, or whose size nobody knows, to be hashed."""
+        image = self.origin.add_image(REPO, "1.0")
+        blobs = [self.origin.content.add_blob(REPO, bytes([number])) for number in range(8)]
+        root = self.cache.config.cache_directory
+        for digest in blobs:
+            self.assertEqual((await self.ask(blob_path(digest))).status, 200)
+        await self.settled()
+        go, began = threading.Event(), threading.Event()
+        in_time: list[bool] = []
+        self.addCleanup(go.set)
+        before = contents._sum
+
+        def long(fd: int, digest: Digest) -> str:
+            began.set()
+            in_time.append(go.wait(5))
+            return before(fd, digest)
+
+        self.patch(contents, "_sum", long)
+        for digest in blobs:
+            os.utime(root / "blobs" / "sha256" / digest[7:], (0, 0))
+        answers = [ensureDeferred(self.ask(blob_path(digest))) for digest in blobs]
+        await eventually(began.is_set)
+        self.assertEqual((await self.ask(manifest_path("1.0"))).body, image.manifest)
+        self.assertEqual((await self.ask(blob_path(image.layers[0]))).status, 200)
+        go.set()
+        for number, answer in enumerate(answers):
+            self.assertEqual((await answer).body, bytes([number]))
+        self.assertEqual(in_time, [True] * len(blobs))
 
 
 class RefusalTests(ClientCase):

@@ -332,7 +332,7 @@ class OnceTests(ThreadedCase, Hashed):
         self.assertIsNotNone(await self.store.find(DIGEST))
 
     async def test_threads(self) -> None:
-        """It is hashed by the threads that hash, not by those that everybody's disk access waits for."""
+        """It is hashed by threads of their own, not by those that everybody's disk access waits for."""
         used: list[str] = []
         hashing = self.workers()
         run = hashing.run
