@@ -171,7 +171,10 @@ class BodyCut(OriginError):
 
 
 class GivenUp(BodyCut):
-    """Another process has given up what it fetched for this one as well, and did not say why."""
+    """What has been sent so far may be wrong, and nobody says so: the digest will tell those who see all of it.
+
+    Another process has given up what it fetched for this one as well, or somebody has touched a file.
+    """
 
 
 # Ours --------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from crcache.errors import BodyCut, StoreError
+from crcache.errors import BodyCut, GivenUp, StoreError
 from crcache.facts import Verdict
 from crcache.flow.carry import Carry, Means
 from crcache.flow.push import PushSend
@@ -36,9 +36,9 @@ class Sender:
                 # It has failed since the cache answered: there is still time to say so.
                 problem = body.problem
                 said = "the origin broke off before the first byte; try again"
-                raise problem if isinstance(problem, StoreError) else BodyCut(said)
+                raise problem if isinstance(problem, StoreError | GivenUp) else BodyCut(said)
             window = Window(body, start, stop, held)
-        except StoreError:
+        except (StoreError, GivenUp):
             if rest is None or (held and start):
                 raise
             digest = rest.digest if held else None

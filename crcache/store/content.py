@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from zope.interface import implementer
 
-from crcache.errors import StoreError
+from crcache.errors import CrcacheError, GivenUp, StoreError
 from crcache.facts import Verdict
 from crcache.interfaces import IBody, IWatcher
 
@@ -30,8 +30,6 @@ def _always(_: os.stat_result) -> bool:
 @implementer(IBody)
 class Content:
     """An open file of verified bytes. It owns the descriptor, and closes it when nobody holds this object any more."""
-
-    problem = None
 
     def __init__(
         self, fd: int, size: int, used: float, intact: Callable[[os.stat_result], bool] = _always, sealed: bool = True
@@ -56,6 +54,15 @@ class Content:
         found = os.fstat(self._fd)
         cut = self.size is not None and found.st_size < self.size
         return Verdict.VERIFIED if cut or self._intact(found) else Verdict.FAILED
+
+    @property
+    def problem(self) -> CrcacheError | None:
+        """As L{IBody.problem}: of a file of its old size the time alone is known to have changed, by a C{touch} even.
+
+        Its digest tells, to those who see all of it.
+        """
+        touched = self.verdict is Verdict.FAILED and os.fstat(self._fd).st_size == self.size
+        return GivenUp("somebody has touched the file, or written over it") if touched else None
 
     def open(self) -> int:
         """As L{IBody.open}."""

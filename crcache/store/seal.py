@@ -33,7 +33,8 @@ class Seals:
     """Sets and reads them. For any thread.
 
     Where a file's time cannot be set, or is kept in whole seconds only, the seal is remembered here instead: after a
-    restart the file is hashed once more.
+    restart the file is hashed once more. Its last use is not noted then: setting the time would break the seals that
+    other processes remember.
     """
 
     def __init__(self) -> None:
@@ -42,29 +43,48 @@ class Seals:
 
     def holds(self, found: os.stat_result, digest: Digest) -> bool:
         """Whether the file is as it was when it was sealed as this digest's."""
-        if found.st_mtime_ns % _SECOND == seal_of(digest, found):
-            return True
-        with self._lock:
-            return self._remembered.get(_file(found)) == (digest, found.st_size, found.st_mtime_ns)
+        return _kept(found, digest) or self._remembers(found, digest)
 
     def set(self, fd: int, digest: Digest, seconds: float | None = None) -> None:
         """Seal an open file whose bytes are right.
 
-        @param seconds: when it was last used, since the epoch; C{None} leaves that as it is.
+        @param seconds: when it was last used, since the epoch; C{None} leaves that as it is, as do file systems that
+            keep whole seconds only.
         @raise OSError: as fstat(2).
         """
         found = os.fstat(fd)
-        whole = found.st_mtime_ns // _SECOND if seconds is None else int(seconds)
-        with contextlib.suppress(OSError):
-            os.utime(fd, ns=(found.st_atime_ns, whole * _SECOND + seal_of(digest, found)))
-        found = os.fstat(fd)
-        if found.st_mtime_ns % _SECOND == seal_of(digest, found):
+        if self._remembers(found, digest):
             return
+        whole = found.st_mtime_ns // _SECOND
+        if not _kept(found, digest):
+            # The fraction first, alone: where it is not kept, nothing has changed for other processes.
+            found = _stamped(fd, found, digest, whole)
+        if not _kept(found, digest):
+            self._remember(found, digest)
+        elif seconds is not None and int(seconds) != whole:
+            _stamped(fd, found, digest, int(seconds))
+
+    def _remembers(self, found: os.stat_result, digest: Digest) -> bool:
+        with self._lock:
+            return self._remembered.get(_file(found)) == (digest, found.st_size, found.st_mtime_ns)
+
+    def _remember(self, found: os.stat_result, digest: Digest) -> None:
         with self._lock:
             self._remembered.pop(_file(found), None)
             self._remembered[_file(found)] = digest, found.st_size, found.st_mtime_ns
             if len(self._remembered) > _MOST:
                 self._remembered.popitem(last=False)
+
+
+def _kept(found: os.stat_result, digest: Digest) -> bool:
+    return found.st_mtime_ns % _SECOND == seal_of(digest, found)
+
+
+def _stamped(fd: int, found: os.stat_result, digest: Digest, whole: int) -> os.stat_result:
+    """What the file looks like after an attempt to set its time."""
+    with contextlib.suppress(OSError):
+        os.utime(fd, ns=(found.st_atime_ns, whole * _SECOND + seal_of(digest, found)))
+    return os.fstat(fd)
 
 
 def _file(found: os.stat_result) -> tuple[int, int]:

@@ -10,6 +10,10 @@ from pathlib import Path
 from twisted.logger import formatEvent
 
 from crcache import events, scrub
+from crcache.flow.window import HELD
+from crcache.grammar.digest import Digest
+from crcache.store.content import Content
+from crcache.store.contents import Contents
 from crcache.store.marks import HEADER, SEGMENT, Marks, State
 from crcache.testing.content import noise
 from crcache.testing.daemon import Instance
@@ -67,6 +71,13 @@ def fifo(path: Path) -> None:
     """Something in its place that whoever reads it waits for."""
     path.unlink()
     os.mkfifo(path)
+
+
+def same(path: Path) -> None:
+    """Its own bytes over it, in place."""
+    data = path.read_bytes()
+    with path.open("r+b") as file:
+        file.write(data)
 
 
 DAMAGES: tuple[Callable[[Path], None], ...] = (
@@ -192,6 +203,39 @@ class ContentTests(DamageCase):
         self.assertFalse(slow.complete)
         self.assertLess(len(slow.raw), len(self.data))
         self.assertEqual((await self.ask(self.target)).body, self.data)
+
+    async def test_touched_while_sent(self) -> None:
+        """A blob that somebody touches, or writes the same to, while a client is being sent it arrives whole, be it
+        all of it or what an open-ended range asks for; the origin is asked for no more than is missing."""
+        path = await self.cached(noise(24 * MIB))
+        path.chmod(0o600)
+        for start, touch in ((0, os.utime), (5, same)):
+            slow = await self.begin(self.target, *([("Range", f"bytes={start}-")] if start else []))
+            await slow.until(1)
+            slow.pause()
+            touch(path)
+            self.origin.requests.clear()
+            slow.resume()
+            await slow.end()
+            self.assertTrue(slow.complete)
+            self.assertEqual(slow.body, self.data[start:])
+            (asked,) = self.origin.asked("blob")
+            self.assertEqual(asked.header("Range"), f"bytes={len(self.data) - HELD}-")
+            self.assertHit(await self.ask(self.target))
+
+    async def test_touched_before(self) -> None:
+        """One that is touched when it has been found, before the first byte is sent, is had from the origin."""
+        path = await self.cached()
+        find = Contents.find
+
+        def found(store: Contents, digest: Digest) -> Content | None:
+            body = find(store, digest)
+            os.utime(path)
+            return body
+
+        self.patch(Contents, "find", found)
+        answer = await self.ask(self.target)
+        self.assertEqual((answer.status, answer.body == DATA, answer.complete), (200, True, True))
 
     async def test_cut_under_two(self) -> None:
         """A blob that is cut under two clients is fetched anew once: the second does not drop the new one."""

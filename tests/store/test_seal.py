@@ -13,7 +13,7 @@ from twisted.internet.defer import gatherResults
 from twisted.logger import LogEvent
 
 from crcache import events
-from crcache.errors import StoreError
+from crcache.errors import GivenUp, StoreError
 from crcache.facts import Verdict
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO
@@ -75,6 +75,11 @@ def replace_with_times(path: Path) -> None:
     path.with_name("other").write_bytes(OTHER)
     shutil.copystat(path, path.with_name("other"))
     path.with_name("other").rename(path)
+
+
+def whole_seconds(fd: int, ns: tuple[int, int]) -> None:
+    """C{os.utime} of a file system that keeps no fractions."""
+    os.utime(fd, ns=(ns[0], ns[1] // 10**9 * 10**9))
 
 
 DAMAGES: tuple[Callable[[Path], None], ...] = (
@@ -152,9 +157,26 @@ class DamageTests(Hashed):
         self.now += 7200
         self.assertIsNotNone(await self.another().find(DIGEST))
         self.assertIs(body.verdict, Verdict.VERIFIED)
+        self.assertIsNone(body.problem)
         self.path.chmod(0o600)
         one_bit(self.path)
         self.assertIs(body.verdict, Verdict.FAILED)
+
+    async def test_changed_while_sent(self) -> None:
+        """Of what has another time alone the digest will tell; what has grown is wrong; what was cut, its reader
+        sees."""
+        await self.store.put(DIGEST, DATA)
+        body = await self.body()
+        self.path.chmod(0o600)
+        os.utime(self.path)
+        self.assertIs(body.verdict, Verdict.FAILED)
+        self.assertIsInstance(body.problem, GivenUp)
+        lengthen(self.path)
+        self.assertIs(body.verdict, Verdict.FAILED)
+        self.assertIsNone(body.problem)
+        shorten(self.path)
+        self.assertIs(body.verdict, Verdict.VERIFIED)
+        self.assertIsNone(body.problem)
 
     async def test_dropped_while_sent(self) -> None:
         """Content that is removed or committed anew is still right for those who have it."""
@@ -243,7 +265,7 @@ class RightTests(Hashed):
         self.assertTrue(IBody.providedBy(found) and not IIngest.providedBy(found))
         self.assertEqual(content_of(found), DATA)
 
-    async def _without_seals(self, utime: Callable[..., None]) -> None:
+    def _with_utime(self, utime: Callable[..., None]) -> None:
         class Coarse:
             """The C{os} module on such a file system."""
 
@@ -251,6 +273,9 @@ class RightTests(Hashed):
                 return utime if name == "utime" else getattr(os, name)
 
         self.patch(seal, "os", Coarse())
+
+    async def _without_seals(self, utime: Callable[..., None]) -> None:
+        self._with_utime(utime)
         await self.commit()
         for _ in range(3):
             self.assertIsNotNone(await self.store.find(DIGEST))
@@ -270,11 +295,29 @@ class RightTests(Hashed):
 
     async def test_whole_seconds(self) -> None:
         """Where times have no fractions, content is hashed once a process; damage is noticed all the same."""
+        await self._without_seals(whole_seconds)
+
+    async def test_whole_seconds_and_processes(self) -> None:
+        """There, what one process finds and checks breaks no seal that another one remembers, at no moment."""
+        times = []
 
         def utime(fd: int, ns: tuple[int, int]) -> None:
-            os.utime(fd, ns=(ns[0], ns[1] // 10**9 * 10**9))
+            whole_seconds(fd, ns)
+            times.append(os.fstat(fd).st_mtime)
 
-        await self._without_seals(utime)
+        self._with_utime(utime)
+        await self.commit()
+        stores = [self.store, self.another(), self.another()]
+        bodies = []
+        for _ in range(5):
+            for store in stores:
+                found = await store.find(DIGEST)
+                assert found is not None
+                bodies.append(found)
+                self.assertEqual({each.verdict for each in bodies}, {Verdict.VERIFIED})
+                self.now += 4000
+        self.assertEqual(self.hashed, [DIGEST] * 2)
+        self.assertEqual(len(set(times)), 1)
 
     async def test_refused(self) -> None:
         """So it is where nobody may set times."""
