@@ -25,8 +25,19 @@ def open_new(path: Path, mode: int) -> int:
     try:
         return os.open(path, flags, mode)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        _make_directory(path.parent)
         return os.open(path, flags, mode)
+
+
+def _make_directory(path: Path) -> None:
+    """With those above it, for which C{Path.mkdir} does not take the mode."""
+    try:
+        path.mkdir(exist_ok=True, mode=0o750)
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        _make_directory(path.parent)
+        path.mkdir(exist_ok=True, mode=0o750)
 
 
 def beside(path: Path) -> Path:

@@ -17,11 +17,12 @@ from crcache.facts import Membership, TagEntry
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.interfaces import IBody, IIngest, IStore
+from crcache.store import version
 from crcache.store.content import Content
 from crcache.store.contents import Contents, unlink
 from crcache.store.fileingest import FileIngest, Finish
 from crcache.store.files import probe, read_small, write_atomically
-from crcache.store.layout import VERSION, Layout
+from crcache.store.layout import Layout
 from crcache.store.marks import boot_id
 from crcache.store.records import membership_from, membership_record, merged, tag_from, tag_record
 from crcache.workers import Workers
@@ -77,11 +78,11 @@ class Filesystem:
         layout = self._layout
         try:
             self._boot = boot_id()
-            self._check_version()
+            told = version.check(layout)
             self._make()
             self._probe()
-            if not layout.version.exists():
-                write_atomically(layout.version, f"{VERSION}\n".encode(), durable=True)
+            if not told:
+                version.write(layout)
         except OSError as error:
             kind = StoreError if error.errno in _MISTAKES else StoreAway
             raise kind(
@@ -99,21 +100,6 @@ class Filesystem:
             if not root.parent.exists():
                 raise StoreAway(f"cache directory {root}: {root.parent} is not there") from error
             raise
-
-    def _check_version(self) -> None:
-        """Before anything is touched: another release's directory is left as it is."""
-        try:
-            fd = os.open(self._layout.version, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return
-        try:
-            version = os.read(fd, 64).decode(errors="replace").strip()
-        finally:
-            os.close(fd)
-        if version != VERSION:
-            raise StoreError(
-                f"cache directory {self._layout.root}: its layout is {version[:20]!r}, this release knows {VERSION!r}"
-            )
 
     def stop(self) -> None:
         """As L{IStore.stop}."""
@@ -184,7 +170,11 @@ class Filesystem:
 
     def put(self, digest: Digest, data: bytes) -> Deferred[None]:
         """As L{IStore.put}."""
-        return self._syncing.run(self.contents.put, digest, data)
+        return self._syncing.run(self._put, digest, data)
+
+    def _put(self, digest: Digest, data: bytes) -> None:
+        version.restore(self._layout)
+        self.contents.put(digest, data)
 
     def drop(self, digest: Digest, damaged: IBody | None = None) -> Deferred[None]:
         """As L{IStore.drop}."""
@@ -208,6 +198,7 @@ class Filesystem:
         return self._workers.run(self._begin, registry, digest).addCallback(content)
 
     def _begin(self, registry: Registry, digest: Digest) -> FileIngest | None:
+        version.restore(self._layout)
         contents = self.contents
 
         def enrol(before: int, members: Sequence[tuple[Repository, Membership]]) -> None:
@@ -258,6 +249,7 @@ class Filesystem:
         return self._workers.run(unlink, self._layout.tag(registry, repository, tag))
 
     def _record(self, path: Path, record: dict[str, object]) -> None:
+        version.restore(self._layout)
         try:
             write_atomically(path, json.dumps(record).encode())
         except OSError as error:

@@ -6,16 +6,21 @@ import gc
 import hashlib
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
+from twisted.logger import formatEvent
+
+from crcache import events
 from crcache.errors import StoreError
 from crcache.facts import Membership, TagEntry
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO, Registry, Repository, Tag
+from crcache.interfaces import IIngest
 from crcache.store.filesystem import Filesystem
 from crcache.workers import Inline
-from tests.store.case import DirectoryCase
+from tests.store.case import DirectoryCase, logged_by
 from tests.store.stores import ALPINE, DATA, DIGEST, LATEST, descriptors
 
 HOUR = 3600.0
@@ -182,10 +187,48 @@ class StartTests(DirectoryCase):
         """Another release's directory is refused, and nothing in it is touched."""
         other = self.root / "other"
         other.mkdir()
-        for version in ("2\n", "", "x" * 100_000, "\x00\n\n", "1 1"):
+        for version in ("2\n", "\n", "x" * 100_000, "\x00\n\n", "1 1"):
             (other / "VERSION").write_text(version)
             self.assertIn("layout", self._refused(other))
             self.assertEqual(os.listdir(other), ["VERSION"])
+        (other / "objects").mkdir()
+        (other / "VERSION").write_text("")
+        self.assertIn("layout", self._refused(other))
+        self.assertEqual(sorted(os.listdir(other)), ["VERSION", "objects"])
+        self.assertEqual((other / "VERSION").read_text(), "")
+
+    async def test_damaged_version(self) -> None:
+        """A VERSION that a power cut has left empty, or as zeros, is written anew, and the log says so; what is there
+        stays."""
+        await self.store.put(DIGEST, DATA)
+        (self.root / ".draft").touch()
+        for damage in ("", "\0\0", "\0" * 4096):
+            (self.root / "VERSION").write_text(damage)
+            logged = logged_by(self)
+            store = self.another()
+            store.start()
+            self.assertEqual((self.root / "VERSION").read_text(), "1\n")
+            self.assertIsNotNone(await store.find(DIGEST))
+            (event,) = logged
+            self.assertIs(event["event"], events.CONTENT_DAMAGED)
+            self.assertIn(str(self.root / "VERSION"), formatEvent(event))
+
+    async def test_made_again(self) -> None:
+        """A directory that is removed under the daemon is made again, with its VERSION, and for nobody else to read."""
+        for write in (
+            lambda: self.store.put(DIGEST, DATA),
+            lambda: self.store.ingest(DOCKER_IO, DIGEST),
+            lambda: self.store.set_tag(DOCKER_IO, ALPINE, LATEST, TagEntry(DIGEST, "a/b", 5, 7.5)),
+        ):
+            shutil.rmtree(self.root)
+            written = await write()
+            if IIngest.providedBy(written):
+                await written.discard()
+            self.assertEqual((self.root / "VERSION").read_text(), "1\n")
+            for path in (self.root, *self.root.rglob("*")):
+                if path.is_dir():
+                    self.assertEqual(stat.S_IMODE(path.stat().st_mode) & ~0o750, 0, path)
+            self.another().start()
 
     def test_odd_version(self) -> None:
         """A VERSION that is no file is refused at once, and not kept open."""

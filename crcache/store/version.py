@@ -1,0 +1,71 @@
+"""The C{VERSION} file, which says whose layout a cache directory has. All of it blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+from twisted.logger import Logger
+
+from crcache import events
+from crcache.errors import StoreError
+from crcache.store.files import write_atomically
+from crcache.store.layout import VERSION, Layout
+
+log = Logger()
+
+#: What a directory without C{VERSION} may hold besides the layout's own names, and drafts, whose names have a dot.
+_OTHERS = frozenset({"lost+found"})
+
+
+def check(layout: Layout) -> bool:
+    """Whether the file is there and right. Nothing is touched: another release's directory is left as it is.
+
+    What a power cut has left empty, or nothing but zeros, is as good as missing in a directory like ours.
+
+    @raise StoreError: if the layout is another release's.
+    @raise OSError: as open(2), read(2).
+    """
+    try:
+        fd = os.open(layout.version, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    try:
+        file = stat.S_ISREG(os.fstat(fd).st_mode)
+        found = os.read(fd, 64)
+    finally:
+        os.close(fd)
+    version = found.decode(errors="replace").strip()
+    if version == VERSION:
+        return True
+    if file and not found.strip(b"\0") and _ours(layout):
+        problem = f"{layout.version} is empty; it is written anew"
+        told, path = "the cache directory was damaged: {problem}", str(layout.version)
+        log.warn(told, event=events.CONTENT_DAMAGED, problem=problem, path=path)
+        return False
+    raise StoreError(f"cache directory {layout.root}: its layout is {version[:20]!r}, this release knows {VERSION!r}")
+
+
+def _ours(layout: Layout) -> bool:
+    paths = (layout.version, layout.blobs, layout.ingest, layout.registries, layout.scrub, layout.scrub_lock)
+    known = {path.name for path in paths} | _OTHERS
+    return all(name in known or name.startswith(".") for name in os.listdir(layout.root))
+
+
+def write(layout: Layout, *, durable: bool = True) -> None:
+    """Say that the layout is this release's.
+
+    @raise OSError: as open(2), write(2), rename(2).
+    """
+    write_atomically(layout.version, f"{VERSION}\n".encode(), durable=durable)
+
+
+def restore(layout: Layout) -> None:
+    """Say so again in a directory that was removed, or emptied, under the daemon, before something is written there.
+
+    That it fails says nothing: so will what is to be written.
+    """
+    if not os.path.lexists(layout.version):
+        with contextlib.suppress(OSError):
+            write(layout, durable=False)
