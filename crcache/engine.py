@@ -102,6 +102,7 @@ class Engine:
             hashing=self._doubting,
             parents=config.make_parents,
             changed=self.usage.changed,
+            timer=reactor,
         )
         self.scrub = Scrub(Checker(self.store.contents), checking, reactor, time.time, lambda: self.usage.content)
         self._health = Health(reactor)

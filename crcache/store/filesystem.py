@@ -7,9 +7,10 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from crcache.errors import StoreAway, StoreError
@@ -27,10 +28,16 @@ from crcache.store.marks import boot_id
 from crcache.store.records import membership_from, membership_record, merged, tag_from, tag_record
 from crcache.workers import Workers
 
+T = TypeVar("T")
+
 #: Those that stay until somebody changes something. All else may pass: a mount that is late, a disk that is full.
 _MISTAKES = frozenset(
     {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
 )
+
+#: Seconds after which a disk that has not answered is as good as one that fails.
+LOOKING = 5.0
+WRITING = 15.0
 
 #: Times that something which others change meanwhile is tried.
 _TRIES = 3
@@ -55,6 +62,7 @@ class Filesystem:
         hashing: Workers | None = None,
         parents: bool = False,
         changed: Callable[[Digest, int, int], None] = lambda digest, before, after: None,
+        timer: IReactorTime | None = None,
     ) -> None:
         """
         @param clock: the time of day, in seconds since the epoch.
@@ -62,6 +70,7 @@ class Filesystem:
         @param hashing: hash content that somebody may have written to; by default C{workers} do.
         @param parents: make the directories above it as well, instead of waiting for what is mounted there.
         @param changed: told, in any thread, how many bytes of a digest's content there were before, and are now.
+        @param timer: what is waited for the disk by, but in fills; C{None} is for ever.
         """
         self._layout = Layout(root)
         self._parents = parents
@@ -71,6 +80,7 @@ class Filesystem:
         self._workers = workers
         self._syncing = workers if syncing is None else syncing
         self._clock = clock
+        self._timer = timer
         self._boot = b""
 
     def start(self) -> None:
@@ -106,7 +116,7 @@ class Filesystem:
 
     def ready(self) -> Deferred[None]:
         """As L{IStore.ready}."""
-        return self._workers.run(self._ready)
+        return self._within(LOOKING, self._workers.run(self._ready))
 
     def _ready(self) -> None:
         try:
@@ -115,6 +125,14 @@ class Filesystem:
             raise StoreError(
                 f"cache directory {self._layout.root}: cannot be written: {error.strerror} ({error.filename})"
             ) from error
+
+    def _within(self, seconds: float, done: Deferred[T]) -> Deferred[T]:
+        """The same, which fails with L{StoreError} if it takes longer. The thread cannot be called off."""
+
+        def late(_: object, seconds: float) -> NoReturn:
+            raise StoreError(f"cache directory {self._layout.root}: no answer for {seconds:g} s")
+
+        return done if self._timer is None else done.addTimeout(seconds, self._timer, late)
 
     def _probe(self) -> None:
         """Write to each directory: someone may have made one of them for another user.
@@ -138,7 +156,8 @@ class Filesystem:
 
     # Without coroutines: older releases of Twisted keep what one returns, a descriptor here, until garbage collection.
     def _find(self, digest: Digest, tries: int) -> Deferred[Any]:
-        return self._workers.run(self.contents.find, digest).addCallback(self._checked, digest, tries)
+        found = self._within(LOOKING, self._workers.run(self.contents.find, digest))
+        return found.addCallback(self._checked, digest, tries)
 
     def _checked(self, content: Content | None, digest: Digest, tries: int) -> Content | Deferred[Any] | None:
         if content is None or content.sealed:
@@ -166,11 +185,11 @@ class Filesystem:
 
     def read(self, digest: Digest, limit: int) -> Deferred[bytes | None]:
         """As L{IStore.read}."""
-        return self._workers.run(self.contents.read, digest, limit)
+        return self._within(LOOKING, self._workers.run(self.contents.read, digest, limit))
 
     def put(self, digest: Digest, data: bytes) -> Deferred[None]:
         """As L{IStore.put}."""
-        return self._syncing.run(self._put, digest, data)
+        return self._within(WRITING, self._syncing.run(self._put, digest, data))
 
     def _put(self, digest: Digest, data: bytes) -> None:
         version.restore(self._layout)
@@ -214,7 +233,7 @@ class Filesystem:
 
     def member(self, registry: Registry, repository: Repository, digest: Digest) -> Deferred[Membership | None]:
         """As L{IStore.member}."""
-        return self._workers.run(self._member, registry, repository, digest)
+        return self._within(LOOKING, self._workers.run(self._member, registry, repository, digest))
 
     def _member(self, registry: Registry, repository: Repository, digest: Digest) -> Membership | None:
         path = self._layout.member(registry, repository, digest)
@@ -222,7 +241,7 @@ class Filesystem:
 
     def enrol(self, registry: Registry, repository: Repository, memberships: Sequence[Membership]) -> Deferred[None]:
         """As L{IStore.enrol}."""
-        return self._workers.run(self._enrol, registry, repository, memberships)
+        return self._within(WRITING, self._workers.run(self._enrol, registry, repository, memberships))
 
     def _enrol(self, registry: Registry, repository: Repository, memberships: Sequence[Membership]) -> None:
         for new in memberships:
@@ -235,18 +254,19 @@ class Filesystem:
 
     def tag(self, registry: Registry, repository: Repository, tag: Tag) -> Deferred[TagEntry | None]:
         """As L{IStore.tag}."""
-        return self._workers.run(self._tag, self._layout.tag(registry, repository, tag))
+        return self._within(LOOKING, self._workers.run(self._tag, self._layout.tag(registry, repository, tag)))
 
     def _tag(self, path: Path) -> TagEntry | None:
         return tag_from(read_small(path, self._clock()))
 
     def set_tag(self, registry: Registry, repository: Repository, tag: Tag, entry: TagEntry) -> Deferred[None]:
         """As L{IStore.set_tag}."""
-        return self._workers.run(self._record, self._layout.tag(registry, repository, tag), tag_record(entry))
+        path = self._layout.tag(registry, repository, tag)
+        return self._within(WRITING, self._workers.run(self._record, path, tag_record(entry)))
 
     def forget_tag(self, registry: Registry, repository: Repository, tag: Tag) -> Deferred[None]:
         """As L{IStore.forget_tag}."""
-        return self._workers.run(unlink, self._layout.tag(registry, repository, tag))
+        return self._within(WRITING, self._workers.run(unlink, self._layout.tag(registry, repository, tag)))
 
     def _record(self, path: Path, record: dict[str, object]) -> None:
         version.restore(self._layout)

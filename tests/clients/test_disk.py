@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -17,10 +18,10 @@ from crcache.errors import StoreError
 from crcache.flow.window import HELD
 from crcache.logs.repeats import MOST, Repeats
 from crcache.settings import UpstreamSettings
-from crcache.store import content, fileingest, ingest
+from crcache.store import content, contents, fileingest, filesystem, ingest
 from crcache.testing.content import noise
 from crcache.testing.script import Fault
-from tests.clients.case import IMPATIENT, REPO, ClientCase, blob_path, eventually
+from tests.clients.case import IMPATIENT, REPO, ClientCase, blob_path, eventually, manifest_path
 from tests.clients.http import Answer
 
 MIB = 1 << 20
@@ -304,6 +305,46 @@ class CommittedTests(DiskCase):
         await answer.end()
         self.assertEqual((answer.complete, answer.clean), (False, False))
         await self.cached_again()
+
+
+class HungTests(ClientCase):
+    """A disk that does not answer at all."""
+
+    async def test_look_ups(self) -> None:
+        """Manifests and blobs come from the registry after a while, also those that are cached; from the cache again
+        as soon as the disk answers."""
+        self.patch(filesystem, "LOOKING", 0.1)
+        self.patch(filesystem, "WRITING", 0.1)
+        image = self.origin.add_image(REPO, "1.0")
+        targets = {
+            manifest_path("1.0"): image.manifest,
+            manifest_path(image.digest): image.manifest,
+            blob_path(image.layers[0]): self.origin.content.blobs[image.layers[0]],
+        }
+        for target, data in targets.items():
+            self.assertEqual((await self.ask(target)).body, data)
+        await self.settled()
+        hung = Event()
+        self.addCleanup(hung.set)
+        for module, name in ((filesystem, "read_small"), (contents.Contents, "find"), (contents.Contents, "put")):
+            self.patch(module, name, self.hanging(hung, getattr(module, name)))
+        for target, data in targets.items():
+            answer = await self.ask(target)
+            self.assertEqual((answer.status, answer.body, answer.complete), (200, data, True))
+            self.assertNotEqual(answer.one("Cache-Status"), "crcache; hit")
+        hung.set()
+        for target in targets:
+            self.assertHit(await self.ask(target))
+
+    @staticmethod
+    def hanging(hung: Event, work: Callable[..., Any]) -> Callable[..., Any]:
+        """The same, once the disk answers."""
+
+        def wait(*args: Any) -> Any:
+            hung.wait(20)
+            return work(*args)
+
+        return wait
 
 
 def _target(link: Path) -> str:

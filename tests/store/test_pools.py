@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from crcache.errors import StoreError
-from crcache.facts import Membership
+from crcache.facts import Membership, TagEntry
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO
-from crcache.store.filesystem import Filesystem
+from crcache.store.filesystem import LOOKING, WRITING, Filesystem
 from crcache.store.seal import Seals
 from crcache.workers import Inline
 from tests.store.case import DirectoryCase
@@ -42,6 +43,67 @@ class Busy(Inline):
         for each in waiting:
             each()
         return len(waiting)
+
+
+class HungTests(DirectoryCase):
+    """A disk that does not answer."""
+
+    def another(self) -> Filesystem:
+        """With a disk that answers when the test lets it."""
+        self.timer = Clock()
+        self.busy = Busy()
+        return Filesystem(self.root, self.busy, self.clock, timer=self.timer)
+
+    async def test_given_up(self) -> None:
+        """All that a pull waits for fails after a while, as with a disk that fails; what comes late is let go."""
+        await self.done(self.store.put(DIGEST, DATA))
+        gc.collect()
+        before = descriptors()
+        entry = TagEntry(DIGEST, "a/b", 5, 7.5)
+        for seconds, ask in (
+            (LOOKING, lambda: self.store.find(DIGEST)),
+            (LOOKING, lambda: self.store.read(DIGEST, len(DATA))),
+            (LOOKING, lambda: self.store.member(DOCKER_IO, ALPINE, DIGEST)),
+            (LOOKING, lambda: self.store.tag(DOCKER_IO, ALPINE, LATEST)),
+            (LOOKING, self.store.ready),
+            (WRITING, lambda: self.store.put(DIGEST, DATA)),
+            (WRITING, lambda: self.store.enrol(DOCKER_IO, ALPINE, [Membership(DIGEST)])),
+            (WRITING, lambda: self.store.set_tag(DOCKER_IO, ALPINE, LATEST, entry)),
+            (WRITING, lambda: self.store.forget_tag(DOCKER_IO, ALPINE, LATEST)),
+        ):
+            asked = ask()
+            self.timer.advance(seconds - 0.1)
+            self.assertNoResult(asked)
+            self.timer.advance(0.1)
+            self.assertIn(str(self.root), self.failureResultOf(asked, StoreError).getErrorMessage())
+            self.assertEqual(self.busy.go_on(), 1)
+        gc.collect()
+        await self.back_to(before)
+
+    async def test_answers(self) -> None:
+        """Nothing is left of the waiting once it has answered."""
+        await self.done(self.store.put(DIGEST, DATA))
+        asked = self.store.find(DIGEST)
+        self.busy.go_on()
+        self.assertIsNotNone(await asked)
+        self.assertEqual(self.timer.getDelayedCalls(), [])
+
+    def done(self, asked: Deferred[T]) -> Deferred[T]:
+        """With the disk's answer."""
+        self.busy.go_on()
+        return asked
+
+    async def test_hashed(self) -> None:
+        """Content that has to be hashed may take as long as that does."""
+        await self.done(self.store.put(DIGEST, DATA))
+        os.utime(self.root / "blobs" / DIGEST.algorithm / DIGEST.hex, (0, 0))
+        asked = self.store.find(DIGEST)
+        self.busy.go_on()
+        self.timer.advance(600)
+        self.assertNoResult(asked)
+        self.busy.go_on()
+        self.busy.go_on()
+        self.assertIsNotNone(await asked)
 
 
 class PoolTests(DirectoryCase):
