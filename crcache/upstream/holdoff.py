@@ -19,6 +19,9 @@ from crcache.upstream.shared import Recent
 #: Limits that are remembered; clients can name any registry, and bring any credentials.
 _KEPT = 4096
 
+#: Seconds for which an origin that is unwell is left alone at most, whatever it says: it may be well long before.
+_UNWELL = 60.0
+
 _Key = tuple[Registry, str, Kind, Literal["GET", "HEAD"], str]
 
 
@@ -54,7 +57,8 @@ class HoldOff:
         @param every: whether it is about HEADs as well, whatever the question was.
         @param status: of its answer.
         """
-        limit = _Limit(self._clock.seconds() + rest(said), said is not None, status)
+        seconds = rest(said) if status == 429 else min(rest(said), _UNWELL)
+        limit = _Limit(self._clock.seconds() + seconds, said is not None, status)
         self._limits.put(self._key(base, query, "GET"), limit)
         if every or query.method == "HEAD":
             self._limits.put(self._key(base, query, "HEAD"), limit)
