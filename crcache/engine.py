@@ -119,6 +119,7 @@ class Engine:
             urls=self._urls,
             room=room,
             stall=self._stall,
+            opening=self._opening,
         )
         self.fills = Fills(tools)
         self._cache = SwitchedCache(Closed(waiting))
@@ -188,6 +189,10 @@ class Engine:
 
     def _stall(self) -> float:
         return self.config.now.upstream.stall_timeout
+
+    def _opening(self) -> float:
+        upstream = self.config.now.upstream
+        return upstream.first_byte_timeout + upstream.stall_timeout
 
 
 def _named(config: Config) -> set[Any]:

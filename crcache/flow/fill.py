@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
@@ -16,6 +17,7 @@ from crcache.errors import (
     Denied,
     GivenUp,
     OriginLied,
+    OriginTimeout,
     ShuttingDown,
     StoreError,
     Unauthorized,
@@ -66,10 +68,13 @@ class Fill:
         self._openers: list[Deferred[None]] = []
         self._problem: CrcacheError | None = None
         self._driver: Deferred[None] | None = None
+        self._timer: IDelayedCall | None = None
 
     def start(self) -> None:
         """Begin, resume or follow."""
         self._tools.meter.filling(1)
+        opening = self._tools.opening()
+        self._timer = self._tools.clock.callLater(opening, self._late, opening)
         self._driver = Deferred.fromCoroutine(self._drive())
 
     @property
@@ -83,10 +88,7 @@ class Fill:
         return self.verdict is Verdict.FILLING and IIngest.providedBy(self._source) and not self._source.owner
 
     def stop(self) -> Deferred[None]:
-        """Let the fill be, resumable, and go away; one that is just being committed is.
-
-        Fires when its descriptors and its lock are free.
-        """
+        """Let the fill be, resumable; one just being committed is. Fires when its descriptors and lock are free."""
         driver = self._driver
         if driver is None or driver.called:
             return succeed(None)
@@ -158,6 +160,7 @@ class Fill:
             self.size = size
         if not self._is_open:
             self._is_open = True
+            self._stop_timer()
             openers, self._openers = self._openers, []
             for waiting in openers:
                 waiting.callback(None)
@@ -175,7 +178,7 @@ class Fill:
         self.answered(size, None)
 
     def _failed(self, problem: CrcacheError) -> None:
-        if self.verdict is Verdict.VERIFIED:
+        if self.verdict is not Verdict.FILLING:
             return
         # A traceback would keep the descriptors of whatever it passed through.
         problem.__cause__ = problem.__context__ = None
@@ -186,6 +189,20 @@ class Fill:
         for waiting in openers:
             waiting.errback(problem)
         self.moved()
+
+    def _late(self, seconds: float) -> None:
+        """Those who wait have waited for long enough to ask elsewhere. What came stays for the next ask."""
+        self._timer = None
+        late = OriginTimeout(f"{self.query.registry} did not send what was asked for within {seconds:.3g} s; try again")
+        self._log_failure(late)
+        self._failed(late)
+        if self._driver is not None:
+            self._driver.cancel()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     # The story
 
@@ -205,6 +222,7 @@ class Fill:
             )
             self._failed(StoreError("internal error while fetching"))
         finally:
+            self._stop_timer()
             self._tools.meter.filling(-1)
             self._ended(self)
 

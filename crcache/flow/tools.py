@@ -19,6 +19,10 @@ def _stall() -> float:
     return 20.0
 
 
+def _opening() -> float:
+    return 40.0
+
+
 class Room:
     """How many streams are out of turn, in all fills together: those of the fronts must not wait for them.
 
@@ -47,6 +51,7 @@ class Tools:
     @ivar urls: how many URLs a registry has.
     @ivar room: for streams out of turn.
     @ivar stall: seconds without a byte after which an origin's connection is given up.
+    @ivar opening: seconds in which a fill has to come so far that its clients' answers can begin.
     @ivar still: fills of other processes that nobody waits for any more.
     """
 
@@ -59,6 +64,7 @@ class Tools:
     urls: Callable[[Registry], int] = lambda registry: 1
     room: Room = field(default_factory=Room)
     stall: Callable[[], float] = _stall
+    opening: Callable[[], float] = _opening
     still: StandingStill = field(default_factory=StandingStill)
 
     @staticmethod

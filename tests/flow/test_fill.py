@@ -7,7 +7,7 @@ import os
 
 from twisted.internet.defer import Deferred
 
-from crcache.errors import BlobUnknown, OriginFailed, StoreError
+from crcache.errors import BlobUnknown, OriginFailed, OriginTimeout, StoreError
 from crcache.facts import Verdict
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO, Registry
@@ -191,6 +191,60 @@ class BodyTests(FillCase):
 class _Never:
     def ingest(self, *args: object) -> object:
         return Deferred()
+
+
+class LateTests(FillCase):
+    """Those who have nothing yet wait for so long, and no longer."""
+
+    #: Seconds, unless said otherwise.
+    OPENING = 40.0
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.small = os.urandom(10_000)
+        self.upstream.content[Digest.of(self.small)] = self.small
+
+    def test_bit_by_bit(self) -> None:
+        """A small body that never stops coming in pieces is given up in time; what came is gone on with."""
+        self.upstream.rule = lambda _: Turn(cut=20)
+        asked = query(Digest.of(self.small))
+        fill = self.begin(asked)
+        opened = fill.opened()
+        self.pass_time(self.OPENING - 0.1)
+        self.assertNoResult(opened)
+        self.pass_time(0.2)
+        self.assertEqual(self.failureResultOf(opened, OriginTimeout).value.status, 504)
+        self.failureResultOf(fill.opened(), OriginTimeout)
+        self.assertEqual((len(self.fills), self.clock.getDelayedCalls()), (0, []))
+        self.upstream.rule = lambda _: None
+        self.upstream.queries.clear()
+        again = self.begin(asked)
+        self.successResultOf(again.opened())
+        self.assertEqual(bytes_of(again), self.small)
+        ((begun, _),) = (span for span in self.spans() if span is not None)
+        self.assertGreater(begun, 20 * 30)
+
+    def test_silent(self) -> None:
+        """One that stalls is, and so is one whose head does not come."""
+        for turn in (Turn(stall=10), Turn(hold=True)):
+            self.script(turn)
+            opened = self.begin(query(Digest.of(self.small))).opened()
+            self.pass_time(self.OPENING - 0.1)
+            self.assertNoResult(opened)
+            self.pass_time(0.2)
+            self.failureResultOf(opened, OriginTimeout)
+            self.assertEqual(len(self.fills), 0)
+
+    def test_open(self) -> None:
+        """Once answers have begun a fill has all the time it takes."""
+        turn = Turn(stall=10)
+        self.script(turn)
+        fill = self.begin()
+        self.successResultOf(fill.opened())
+        self.pass_time(self.OPENING + 1)
+        turn.release()
+        self.pass_time(1)
+        self.settled(fill)
 
 
 class FailingStoreTests(FillCase):
