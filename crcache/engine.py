@@ -176,7 +176,8 @@ class Engine:
         store, hashing, clock = self.store, self._hashing, self._day
         origin = Origin(self.upstream)
         keep = config.cache_manifests
-        provenance = Provenance(store, origin, hashing, clock, keep, self._reactor, self._urls)
+        patience = config.upstream.first_byte_timeout + config.upstream.stall_timeout / 2
+        provenance = Provenance(store, origin, hashing, clock, keep, self._reactor, self._urls, patience)
         rules = Rules(config.cache_manifests, config.ignore, lambda registry: config.registry(registry).times)
         manifests = Manifests(store, provenance, rules, clock)
         return Cache(store, origin, self.fills, manifests, self._doubting, clock)

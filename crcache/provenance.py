@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from typing import Any, TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
 
 from crcache import events
 from crcache.asks import Client
 from crcache.errors import BodyCut, CrcacheError, OriginLied, OriginRefused, OriginTimeout, StoreError
 from crcache.facts import Membership, Query, TagEntry
 from crcache.flow.answers import first
-from crcache.flow.collect import DEADLINE, collect, dismiss
+from crcache.flow.collect import collect, dismiss
 from crcache.grammar.digest import Digest
 from crcache.grammar.length import parse_length
 from crcache.grammar.manifest import KNOWN, LIMIT, Descriptor, parse_manifest
@@ -25,6 +28,10 @@ from crcache.workers import Workers
 
 log = Logger()
 
+T = TypeVar("T")
+
+#: Seconds for all the questions and bodies that a manifest takes, if nothing else is said.
+PATIENCE = 30.0
 #: So often a manifest is asked for whose body breaks off, as long as others may wait for a body.
 _TRIES = 5
 
@@ -44,6 +51,7 @@ class Provenance:
         keep: bool,
         timer: IReactorTime | None = None,
         urls: Callable[[Registry], int] = lambda _: 1,
+        patience: float = PATIENCE,
     ) -> None:
         """
         @param parsing: threads that hash and parse: a manifest may have megabytes.
@@ -51,6 +59,7 @@ class Provenance:
         @param keep: whether manifests are kept at all; what they name is noted in any case.
         @param timer: for the time that a manifest may take to come; C{None}: as long as it comes at all.
         @param urls: how many URLs a registry has.
+        @param patience: seconds that it may take, however often it is asked for.
         """
         self._store = store
         self._origin = origin
@@ -59,6 +68,7 @@ class Provenance:
         self._keep = keep
         self._timer = timer
         self._urls = urls
+        self._patience = patience
 
     async def head(self, query: Query, tag: Tag | None, client: Client | None) -> Manifest | None:
         """A HEAD at the origin; C{None} if it is refused as such, or does not say what clients need.
@@ -133,13 +143,14 @@ class Provenance:
     async def _received(self, query: Query, client: Client | None) -> tuple[Granted, bytes, _Examined]:
         """A body that is a manifest, and the one that was asked for. What is not is asked for at the registry's other
         URLs, if it has any; what is cut short is asked for again in any case."""
-        urls, tries, wrong, until = self._urls(query.registry), 0, 0, self._seconds() + DEADLINE
+        urls, tries, wrong, until = self._urls(query.registry), 0, 0, self._seconds() + self._patience
         while True:
-            granted = await self._origin.ask(replace(query, turn=query.turn + tries, resumes=tries > 0), client)
+            asking = self._origin.ask(replace(query, turn=query.turn + tries, resumes=tries > 0), client)
+            granted = await self._in_time(asking, query, until)
             answer = granted.answer
             claimed = query.reference if isinstance(query.reference, Digest) else _digest_header(answer)
             try:
-                body = await collect(answer, LIMIT, self._timer)
+                body = await self._in_time(collect(answer, LIMIT), query, until)
                 return granted, body, await self._parsing.run(_examine, body, claimed, first(answer, "Content-Type"))
             except (OriginLied, OriginTimeout, BodyCut) as problem:
                 tries += 1
@@ -154,6 +165,18 @@ class Provenance:
                     problem=problem.message,
                     **{**({} if claimed is None else {"digest": str(claimed)}), **events.about(query)},
                 )
+
+    def _in_time(self, work: Coroutine[Any, Any, T], query: Query, until: float) -> Deferred[T]:
+        """It is cancelled, and fails with L{OriginTimeout}, when the time that everything has together is over."""
+
+        def late(result: Any, _: float) -> Any:
+            if isinstance(result, Failure):
+                raise OriginTimeout(f"{query.registry} did not send it within {self._patience:.3g} s; try again")
+            return result
+
+        doing = Deferred.fromCoroutine(work)
+        left = max(until - self._seconds(), 0.0)
+        return doing if self._timer is None else doing.addTimeout(left, self._timer, late)
 
     def _seconds(self) -> float:
         return 0.0 if self._timer is None else self._timer.seconds()

@@ -10,13 +10,12 @@ from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from crcache import events
 from crcache.errors import BodyCut, ManifestUnknown, OriginLied, OriginRefused, OriginTimeout
 from crcache.facts import Query
-from crcache.flow.collect import DEADLINE
 from crcache.grammar.digest import Digest
 from crcache.grammar.manifest import DOCKER_MANIFEST, LIMIT, OCI_INDEX, OCI_MANIFEST
 from crcache.grammar.reference import Tag
 from crcache.origin import FAILING
 from crcache.outcomes import CacheStatus, Manifest
-from crcache.provenance import Provenance
+from crcache.provenance import PATIENCE, Provenance
 from crcache.testing.upstream import Turn
 from crcache.workers import Inline
 from tests.story import CONFIG, LAYER, REGISTRY, REPOSITORY, TAG, TOKEN, StoryCase, image
@@ -137,7 +136,7 @@ class FetchTests(StoryCase):
         self.provenance = Provenance(self.store, self.origin, Inline(), self.day, True, self.clock, lambda _: 3)
         self.upstream.turns = [Turn(stall=50)]
         waiting = self.get()
-        self.clock.advance(DEADLINE)
+        self.clock.advance(PATIENCE)
         self.failureResultOf(waiting, OriginTimeout)
         self.assertEqual(len(self.queries()), 1)
 
@@ -191,12 +190,28 @@ class FetchTests(StoryCase):
         self.provenance = Provenance(self.store, self.origin, Inline(), self.day, True, self.clock)
         self.upstream.turns = [Turn(stall=50)]
         waiting = self.get()
-        self.clock.advance(DEADLINE - 1)
+        self.clock.advance(PATIENCE - 1)
         self.assertNoResult(waiting)
         self.clock.advance(1)
         self.assertIsInstance(self.failureResultOf(waiting, OriginTimeout).value, FAILING)
         self.assertTrue(self.upstream.answers[-1].aborted)
         self.assertEqual(self.written(), 0)
+
+    def test_one_time(self) -> None:
+        """However often it is asked for, all questions and bodies have one time together; no timer is left."""
+        for last in (Turn(stall=50), Turn(hold=True)):
+            self.provenance = Provenance(self.store, self.origin, Inline(), self.day, True, self.clock, lambda _: 3)
+            cut = Turn(cut=50, hold=True)
+            self.upstream.turns = [cut, last]
+            waiting = self.get()
+            self.clock.advance(PATIENCE - 5)
+            cut.release()
+            self.clock.advance(4.9)
+            self.assertEqual(len(self.queries()), 2)
+            self.assertNoResult(waiting)
+            self.clock.advance(0.2)
+            self.failureResultOf(waiting, OriginTimeout)
+            self.assertEqual((self.queries(), self.clock.getDelayedCalls()), ([], []))
 
     def test_any_bytes(self) -> None:
         """A header that is no text is none: the bytes' own digest and type count."""

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IConsumer, IProducer, IReactorTime
-from twisted.python.failure import Failure
+from twisted.internet.interfaces import IConsumer, IProducer
 from zope.interface import implementer
 
-from crcache.errors import BodyCut, OriginLied, OriginTimeout
+from crcache.errors import BodyCut, OriginLied
 from crcache.interfaces import IAnswer
-
-#: Seconds that a body may take which others wait for.
-DEADLINE = 60.0
 
 _ERROR_BODY = 64 << 10
 
@@ -51,12 +45,10 @@ class _Basket:
             self.parts.append(data)
 
 
-async def collect(answer: IAnswer, limit: int, clock: IReactorTime | None = None) -> bytes:
-    """The whole body.
+async def collect(answer: IAnswer, limit: int) -> bytes:
+    """The whole body. Cancelling it aborts the answer.
 
-    @param clock: given, the body has L{DEADLINE} seconds, however steadily it comes.
     @raise OriginLied: if it has more than C{limit} bytes.
-    @raise OriginTimeout: if it takes too long.
     @raise crcache.errors.BodyCut: if it ends too soon.
     """
     if answer.length is not None and answer.length > limit:
@@ -64,22 +56,13 @@ async def collect(answer: IAnswer, limit: int, clock: IReactorTime | None = None
         raise OriginLied(f"the origin's answer has {answer.length} bytes; at most {limit} are taken")
     basket = _Basket(answer, limit, keep=True)
     try:
-        delivered = answer.deliver(basket)
-        if clock is not None:
-            delivered.addTimeout(DEADLINE, clock, _late)
-        await delivered
+        await answer.deliver(basket)
     except BodyCut:
         if not basket.full:
             raise
     if basket.full:
         raise OriginLied(f"the origin's answer has more than {limit} bytes")
     return b"".join(basket.parts)
-
-
-def _late(result: Any, timeout: float) -> Any:
-    if isinstance(result, Failure):
-        raise OriginTimeout(f"the origin's answer did not end within {timeout:g} s; try again")
-    return result
 
 
 def dismiss(answer: IAnswer, *, head: bool = False) -> None:

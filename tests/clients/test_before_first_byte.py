@@ -103,6 +103,18 @@ class NoAnswerTests(FirstByteCase):
         for target in (manifest_path("1.0"), self.blobs[0]):
             await self.told(504, 1.0, target)
 
+    async def test_bit_by_bit(self) -> None:
+        """It begins, and falls silent each time: all the tries that come before the client's first byte have one
+        time, and what has come of a blob is not fetched again."""
+        rule = self.origin.fault(Fault(stall=20), times=None)
+        await self.told(504, IMPATIENT.first_byte_timeout + IMPATIENT.stall_timeout / 2, manifest_path("1.0"))
+        await self.told(504, IMPATIENT.first_byte_timeout + IMPATIENT.stall_timeout, self.blobs[0])
+        self.assertGreater(len(self.origin.asked("blob")), 1)
+        self.origin.script.clear()
+        self.assertEqual((await self.ask(self.blobs[0])).body, noise(10_000, 0))
+        self.assertTrue(self.origin.asked("blob")[-1].headers.hasHeader("Range"))
+        rule.release()
+
     async def test_silent_realm(self) -> None:
         """It wants a token, and its realm says nothing."""
         self.origin.auth = Tokens()

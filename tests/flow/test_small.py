@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
@@ -22,13 +21,12 @@ from crcache.errors import (
     OriginFailed,
     OriginLied,
     OriginRefused,
-    OriginTimeout,
     StoreError,
     Unauthorized,
 )
 from crcache.facts import Kind, Query
 from crcache.flow.answers import first, lines, refusal, what
-from crcache.flow.collect import DEADLINE, collect, dismiss
+from crcache.flow.collect import collect, dismiss
 from crcache.flow.shared import Shared
 from crcache.flow.verify import verify
 from crcache.grammar.digest import Digest
@@ -84,25 +82,6 @@ class CollectTests(SynchronousTestCase):
         running.cancel()
         self.assertIs(self.successResultOf(running), CancelledError)
         self.assertTrue(given.aborted)
-
-    def test_too_slow(self) -> None:
-        """With a clock, a body that has not ended in time is given up, and its origin has failed."""
-        clock, given = Clock(), answer(DATA, turn=Turn(stall=50))
-        running = Deferred.fromCoroutine(collect(given, len(DATA), clock))
-        clock.advance(DEADLINE - 0.1)
-        self.assertNoResult(running)
-        clock.advance(0.1)
-        self.failureResultOf(running, OriginTimeout)
-        self.assertTrue(given.aborted)
-
-    def test_in_time(self) -> None:
-        """One that has ended leaves no timer; nor does one that is cancelled, which is no timeout."""
-        clock = Clock()
-        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(collect(answer(b"x"), 5, clock))), b"x")
-        running = Deferred.fromCoroutine(collect(answer(DATA, turn=Turn(stall=50)), len(DATA), clock))
-        running.cancel()
-        self.failureResultOf(running, CancelledError)
-        self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_dismissed(self) -> None:
         """A short body that nobody wants is read to its end, so that the connection can be used again; no long one."""
