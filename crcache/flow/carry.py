@@ -96,6 +96,18 @@ class Carry:
         )
         return Deferred.fromCoroutine(self._go_on(rest, window, slow))
 
+    def cut_short(self, told: str) -> StoreError:
+        """The file has become shorter, as these words say. They are logged, and what is committed is dropped."""
+        log.error(
+            "{problem} (request {request_id})",
+            event=events.CONTENT_DAMAGED,
+            problem=told,
+            request_id=request_id_of(self._request),
+            **({} if self._rest is None else {"digest": str(self._rest.digest)}),
+        )
+        self.damaged()
+        return StoreError(told)
+
     def damaged(self, error: BaseException | None = None) -> None:
         """The file gives less than it should. What is committed so is dropped; a fill's owner notices by itself.
 

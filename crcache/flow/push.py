@@ -86,6 +86,8 @@ class PushSend:
         elif window.wrong:
             reset(self._request)
             self._end()
+        elif window.torn:
+            self._leave_file(self._carry.cut_short("a cached file was cut while it was sent"))
         elif (end := min(window.limit(), window.offset + CHUNK)) > window.offset:
             self._reads = True
             self._reading.run(window.read, end).addCallbacks(self._read, self._unreadable)
@@ -97,15 +99,12 @@ class PushSend:
         if self._over:
             self._window.close()
         elif not data:
-            told = f"a cached file ends at byte {self._window.offset}, before its time"
-            log.error(
-                "{problem} (request {request_id})",
-                event=events.CONTENT_DAMAGED,
-                problem=told,
-                request_id=request_id_of(self._request),
+            self._leave_file(
+                self._carry.cut_short(f"a cached file ends at byte {self._window.offset}, before its time")
             )
-            self._carry.damaged()
-            self._leave_file(StoreError(told))
+        elif self._window.wrong or self._window.torn:
+            # Since when nobody knows: what was just read is not sent.
+            self._go_on()
         else:
             self._window.offset += len(data)
             self._request.write(data)

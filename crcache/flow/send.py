@@ -136,8 +136,10 @@ class FileSend:
             self._finish()
             return
         if window.wrong:
-            reset(self._request)
-            self._end()
+            self._reset()
+            return
+        if window.torn:
+            self._leave_file(self._carry.cut_short("a cached file was cut while it was sent"))
             return
         end = min(window.limit(), window.offset + WINDOW)
         if window.offset < self._in_memory_to:
@@ -156,17 +158,13 @@ class FileSend:
         except BlockingIOError:
             sent = -1
         if sent == 0:
-            short = f"a cached file ends at byte {window.offset}, before its time"
-            log.error(
-                "{problem} (request {request_id})",
-                event=events.CONTENT_DAMAGED,
-                problem=short,
-                request_id=request_id_of(self._request),
-            )
-            self._carry.damaged()
-            self._leave_file(StoreError(short))
+            self._leave_file(self._carry.cut_short(f"a cached file ends at byte {window.offset}, before its time"))
             return
         window.offset += max(sent, 0)
+        if sent > 0 and (window.wrong or window.torn):
+            # Meanwhile, or else it would have been seen before.
+            self._reset()
+            return
         if window.finished:
             self._finish()
         else:
@@ -211,6 +209,10 @@ class FileSend:
         self._transport.registerProducer(self._channel, True)
         # It may have been paused for an earlier answer, and the transport told us in its stead that it is empty again.
         self._channel.resumeProducing()
+
+    def _reset(self) -> None:
+        reset(self._request)
+        self._end()
 
     def _leave_file(self, problem: CrcacheError | None) -> None:
         """The file gives no more, for this reason."""

@@ -54,6 +54,14 @@ class Window:
         return self.failed and (lied or (isinstance(self.problem, GivenUp) and not self._held))
 
     @property
+    def torn(self) -> bool:
+        """Whether a verified file has been cut, and no digest will tell whether its other bytes are still right."""
+        size = self.body.size
+        if self._held or size is None or self.body.verdict is not Verdict.VERIFIED:
+            return False
+        return os.fstat(self.fd).st_size < size
+
+    @property
     def problem(self) -> CrcacheError | None:
         """Why the body has failed."""
         return self.body.problem

@@ -278,6 +278,18 @@ class CommittedTests(DiskCase):
             self.assertTrue(self.told(events.CONTENT_DAMAGED))
             await self.cached_again()
 
+    async def test_written_anew(self) -> None:
+        """A file that is cut under a closed range and then written anew: no byte of that goes to the client, whom no
+        digest would tell.
+        """
+        answer = await self.halfway(("Range", f"bytes=5-{len(LARGE) - 9}"))
+        self.file(self.digest).chmod(0o644)
+        self.file(self.digest).write_bytes(bytes(len(LARGE) - MIB))
+        answer.resume()
+        self.assertRight(await answer.end(), LARGE[5 : len(LARGE) - 8])
+        await eventually(lambda: not self.file(self.digest).exists())
+        await self.cached_again()
+
     async def test_unreadable(self) -> None:
         """So for one that cannot be read any more."""
 

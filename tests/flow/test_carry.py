@@ -13,6 +13,7 @@ from twisted.internet.error import ConnectionDone
 from crcache import events
 from crcache.errors import BodyCut, CrcacheError, GivenUp, OriginFailed, StoreError
 from crcache.facts import Verdict
+from crcache.flow import sender
 from crcache.flow.window import HELD, Window
 from crcache.grammar.digest import Digest
 from crcache.testing.upstream import Turn
@@ -178,6 +179,44 @@ class CarryTests(SendCase):
             os.ftruncate(body.fd, MIB)
             await self.complete(await self.begin())
             self.assertEqual((self.rest.dropped, self.rest.asked), (dropped, [(MIB, len(DATA))]))
+
+    async def test_closed_range_cut(self) -> None:
+        """Of a committed file that is cut, and perhaps written anew, a closed range sends nothing more: nobody would
+        see whether it is right. It goes on from the origin, whichever way it is sent.
+        """
+        for way in ("sendfile", "read"):
+            body = self.carried(there=len(DATA), start=5, stop=len(DATA) - 5, held=False)
+            body.verdict = Verdict.VERIFIED
+            if way == "read":
+                self.patch(sender, "plain_socket", lambda _: None)
+            os.ftruncate(body.fd, 0)
+            os.pwrite(body.fd, bytes(2 * MIB), 0)
+            await self.complete(await self.begin(), DATA[5:-5])
+            self.assertEqual((self.rest.dropped, self.rest.asked), (1, [(5, len(DATA) - 5)]))
+
+    async def test_cut_meanwhile(self) -> None:
+        """If it is cut while a part of it is read, that part is not sent; or, if it has been, the answer is reset."""
+
+        def cut(fd: int) -> None:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, bytes(2 * MIB), 0)
+
+        def sendfile(out: int, fd: int, offset: int, count: int) -> int:
+            cut(fd)
+            return real_sendfile(out, fd, offset, count)
+
+        def read(window: Window, end: int) -> bytes:
+            cut(window.fd)
+            return real_read(window, end)
+
+        real_sendfile, real_read = os.sendfile, Window.read
+        self.patch(os, "sendfile", sendfile)
+        self.patch(Window, "read", read)
+        self.carried(there=len(DATA), stop=2 * MIB, held=False).verdict = Verdict.VERIFIED
+        await self.ended(await self.begin(), clean=False)
+        self.patch(sender, "plain_socket", lambda _: None)
+        self.carried(there=len(DATA), stop=MIB, held=False).verdict = Verdict.VERIFIED
+        await self.complete(await self.begin(), DATA[:MIB])
 
     async def test_unreadable(self) -> None:
         """A committed file that cannot be read is dropped if that is its own fault, not if the machine lacks memory;
