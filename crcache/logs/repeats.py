@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from twisted.logger import ILogObserver, LogEvent, LogLevel
 from zope.interface import implementer
 
-from crcache.events import REPEATED, REQUEST
+from crcache.events import CACHE_FAILED, CARRIED_ON, CONTENT_DAMAGED, FETCH_FAILED, NOT_KEPT, REPEATED, REQUEST
 from crcache.logs.fields import event_of, fields_of, level_of, message_of
 
 #: So often in so many seconds the same is said.
 MOST = 5
 PERIOD = 60.0
+#: These once: a disk that fails does so for every pull. Of failed fetches only the disk's are warnings.
+ONCE = frozenset({CACHE_FAILED, NOT_KEPT, CARRIED_ON, FETCH_FAILED})
 #: Different things that are counted at a time.
 _KEPT = 1024
 #: A file's path in a problem: each digest has one of its own, and all are on the same full disk.
@@ -39,10 +41,12 @@ class _Period:
 
 @implementer(ILogObserver)
 class Repeats:
-    """Passes events on, but warnings and errors about the same thing no more than L{MOST} times in L{PERIOD} seconds.
+    """Passes events on, but warnings and errors about the same thing no more than L{MOST} times in L{PERIOD} seconds;
+    those of L{ONCE} once.
 
     The same is what has the same event, registry and problem, whatever files that names; without a problem, what is
-    said in the same words but for their details. When a period is over, one line says how many were kept back.
+    said in the same words but for their details. Damaged content is told of for each digest by itself. When a
+    period is over, one line says how many were kept back.
     Requests' own lines all pass, and whatever is critical.
     """
 
@@ -85,7 +89,7 @@ class Repeats:
                 period = self._periods[key] = _Period(now)
                 if ended is None and len(self._periods) > _KEPT:
                     _, ended = self._periods.popitem(last=False)
-            passes = period.said < MOST
+            passes = period.said < (1 if event_of(event) in ONCE else MOST)
             if passes:
                 period.said += 1
             else:
@@ -121,4 +125,5 @@ def _same(event: LogEvent) -> Hashable:
         return level_of(event), event.get("log_namespace"), message_of(event)
     # A request's id, or an offset, would make each sentence another one; a `line` is a whole sentence by itself.
     words = _PATH.sub("", str(fields.get("problem", ""))) or str(event.get("line") or event.get("log_format"))
-    return kind, fields.get("registry"), words, None if failure is None else str(failure.type)
+    digest = fields.get("digest") if kind is CONTENT_DAMAGED else None
+    return kind, fields.get("registry"), words, digest, None if failure is None else str(failure.type)

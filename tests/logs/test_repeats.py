@@ -84,6 +84,26 @@ class RepeatsTests(SynchronousTestCase):
         self.fails(problem="/cache/ingest/1.marks: Read-only file system")
         self.assertEqual(len(self.passed), MOST + 1)
 
+    def test_disk(self) -> None:
+        """What a failing disk has crcache say for each pull is said once a minute, and then how often."""
+        for kind in (events.CACHE_FAILED, events.NOT_KEPT, events.CARRIED_ON, events.FETCH_FAILED):
+            self.passed.clear()
+            for number in range(20):
+                self.log.warn("{problem}", event=kind, registry="a.test", digest=f"sha256:{number}", problem="full")
+            self.assertEqual([event["event"] for event in self.passed], [kind])
+            self.clock.advance(PERIOD)
+            self.repeats.sweep()
+            self.assertEqual(self.told(), [("a.test", 19)])
+
+    def test_damaged(self) -> None:
+        """Each damaged file has its line, however many there are; one that is found again and again does not."""
+        for number in range(4 * MOST):
+            path, digest = f"/cache/blobs/sha256/{number}", f"sha256:{number}"
+            for _ in range(MOST + 1):
+                problem = f"{path} is damaged"
+                self.log.warn("{problem}", event=events.CONTENT_DAMAGED, problem=problem, path=path, digest=digest)
+        self.assertEqual(len(self.passed), 4 * MOST * MOST)
+
     def test_details(self) -> None:
         """Without a problem it is the words that count, not what is said in them of one request; nor its id."""
         for words in ("a file ends at byte {offset} (request {request_id})", "wrong bytes (request {request_id})"):
