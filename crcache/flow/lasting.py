@@ -177,6 +177,8 @@ class Lasting:
                 raise
         finally:
             self._answer = None
+        if self._skip:
+            raise BodyCut(f"the origin ended its answer before byte {self.at}, where it was to go on")
         if self._stop is not None and self.at < self._stop:
             raise BodyCut(f"the origin ended its answer at byte {self.at} of {self._stop}")
 

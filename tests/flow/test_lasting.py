@@ -172,6 +172,18 @@ class LastingTests(SynchronousTestCase):
         self.ended(delivered)
         self.assertEqual(self.rest.asked, [(0, len(DATA)), (5000, len(DATA))])
 
+    def test_whole_that_is_too_short(self) -> None:
+        """A whole body that ends before the byte where it was to go on has not gone on, whoever knows the length."""
+        for stop in (None, 200_000):
+            self.consumer = Consumer()
+            page = Turn(ignore_range=True, body=b"<html>log in</html>")
+            delivered = self.deliver(Turn(cut=50), page, start=1000, stop=stop)
+            self.clock.advance(PAUSE)
+            self.assertNoResult(delivered)
+            self.clock.advance(PAUSE)
+            self.ended(delivered, DATA[1000:stop])
+            self.assertEqual(self.rest.asked, [(1000, stop), (1050, stop), (1050, stop)])
+
     def test_gives_up(self) -> None:
         """Without progress there are so many tries; with it, so many more."""
         turns = [Turn(cut=10), *[Turn(error=OriginFailed("503"))] * (RETRIES - 1), Turn(cut=10)]
