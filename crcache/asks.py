@@ -45,6 +45,7 @@ class PullBlob:
 
     @ivar span: the one range that was asked for, as (first byte, end or C{None} for open-ended), half-open, if it
         can be said without the size. Only what has to be relayed heeds it; what comes from a file is cut by the web.
+    @ivar suffix: so many of the last bytes are asked for (C{bytes=-n}); heeded as C{span} is.
     """
 
     client: Client
@@ -53,6 +54,7 @@ class PullBlob:
     digest: Digest
     body: bool = True
     span: tuple[int, int | None] | None = None
+    suffix: int | None = None
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from zope.interface import implementer
 
 from crcache import events
 from crcache.asks import Ask, ListReferrers, ListTags, Ping, PullBlob, PullManifest
+from crcache.bypass import Bypass
 from crcache.errors import Denied, OriginError, OriginLied, OriginRefused, StoreError, Unauthorized
 from crcache.facts import Membership, Query, Verdict
 from crcache.flow.answers import lines
 from crcache.flow.collect import dismiss
 from crcache.flow.fill import Fill
 from crcache.flow.fills import Fills
-from crcache.flow.parts import part_of
 from crcache.flow.shared import Shared
 from crcache.flow.verify import verify
 from crcache.grammar.digest import Digest
@@ -59,6 +59,7 @@ class Cache:
         self._store = store
         self._origin = origin
         self._fills = fills
+        self._bypass = Bypass(origin, store)
         self._manifests = manifests
         self._hashing = hashing
         self._clock = clock
@@ -119,7 +120,7 @@ class Cache:
                     **events.about(ask),
                 )
             if known is None:
-                return await self._relay(ask)
+                return await self._relay(ask, size=body.size)
             body = await self._sound(ask, known, body)
         if body is not None and known is not None:
             age = 0.0 if known.since is None else max(self._clock() - known.since, 0.0)
@@ -222,7 +223,8 @@ class Cache:
 
     async def _miss(self, ask: PullBlob, member: Membership | None) -> Outcome:
         joined = self._fills.running(ask.registry, ask.digest) is not None
-        fill = self._fills.begin(self._query(ask), None if member is None else member.size)
+        size = None if member is None else member.size
+        fill = self._fills.begin(self._query(ask), size)
         try:
             await fill.opened()
         except OriginError as problem:
@@ -231,7 +233,7 @@ class Cache:
             refused = same and isinstance(problem, Unauthorized | Denied)
             if same and not (refused and ask.client.authorization is not None):
                 raise
-            return await self._relay(ask, refused=refused)
+            return await self._relay(ask, refused=refused, size=size)
         except StoreError as problem:
             log.warn(
                 "not caching {digest}: {problem} (request {request_id})",
@@ -239,39 +241,26 @@ class Cache:
                 **events.about(ask),
                 problem=problem.message,
             )
-            return await self._relay(ask)
+            return await self._relay(ask, size=size)
         # Another repository's fill, or another process's, or one that needed no bytes, proves nothing for this one.
         if member is None and ask.repository not in fill.confirmed and await self._confirmed(ask, fill) is None:
-            return await self._relay(ask)
+            return await self._relay(ask, size=fill.size)
         if fill.follows and _far(fill, ask.span):
             # Whoever fetches it comes there late, and does not know that somebody waits.
             return await self._relay(ask)
         status = CacheStatus.COLLAPSED if joined else CacheStatus.STORED
         return Blob(ask.digest, fill.size, fill, status, following=joined, rest=self._rest(ask, fill.size))
 
-    async def _relay(self, ask: PullBlob, *, refused: bool = False) -> Outcome:
+    async def _relay(self, ask: PullBlob, *, refused: bool = False, size: int | None = None) -> Outcome:
         """Straight from the origin, kept nowhere.
 
         @param refused: crcache's own way has been, just now; only the client's is left.
+        @param size: the blob's, as far as it is known.
         """
-        query = self._query(ask, head=not ask.body)
+        query = self._query(ask)
         if refused:
             query = replace(query, authorization=ask.client.authorization)
-        if ask.span is not None and ask.body:
-            query = replace(query, span=ask.span)
-        granted = await self._origin.ask(query, ask.client)
-        if not ask.body:
-            return Relayed(granted.answer, None)
-        try:
-            part = part_of(granted.answer, query)
-            if query.span is not None and part.start != query.span[0]:
-                # The whole in place of a part, or one that begins elsewhere: clients have corrupted layers with it.
-                raise OriginLied(f"{ask.registry} ignores ranges; ask it for the whole blob")
-        except OriginError:
-            granted.answer.abort()
-            raise
-        rest = Rest(self._origin, self._store, query, ask.client, part.size)
-        return Relayed(granted.answer, ask.digest if part.whole else None, rest=rest, start=part.start)
+        return await self._bypass.blob(ask, query, size)
 
     def _rest(self, ask: PullBlob, size: int | None) -> Rest:
         return Rest(self._origin, self._store, self._query(ask), ask.client, size)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from crcache.grammar.digest import Digest
+from crcache.grammar.ranges import ContentRange
 from crcache.interfaces import IAnswer, IBody
 from crcache.sending import IRest
 
@@ -86,6 +87,8 @@ class Relayed:
     @ivar digest: what the whole body must hash to; C{None} when it has no digest (lists) or is a part only.
     @ivar rest: where to go on if it breaks off.
     @ivar start: which byte of the whole body the first of this one is.
+    @ivar part: what of the whole body the client gets, with a 206: it ends where it ends, and may begin later than the
+        answer's body does. C{None}: all of the answer's body.
     """
 
     answer: IAnswer
@@ -93,6 +96,7 @@ class Relayed:
     cache: CacheStatus = CacheStatus.BYPASS
     rest: IRest | None = None
     start: int = 0
+    part: ContentRange | None = None
 
 
 Outcome = Pong | Manifest | Blob | Relayed

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from crcache.grammar.digest import Digest
+from crcache.grammar.ranges import ContentRange
 from crcache.interfaces import IAnswer, IBody
 
 if TYPE_CHECKING:
@@ -49,11 +50,17 @@ class ISender(Interface):
         """
 
     def relay(
-        request: Request, answer: IAnswer, digest: Digest | None, rest: IRest | None = None, start: int = 0
+        request: Request,
+        answer: IAnswer,
+        digest: Digest | None,
+        rest: IRest | None = None,
+        start: int = 0,
+        part: ContentRange | None = None,
     ) -> Deferred[int]:
         """An origin's body, as it comes. With a digest the last bytes are withheld until it is verified.
 
         @param rest: where to go on if it breaks off; C{start} is where in the whole body it begins.
+        @param part: what of the whole body the client gets; what comes before that is hashed, and left out.
         """
 
     def sized(body: IBody) -> Deferred[int]:

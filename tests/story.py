@@ -206,9 +206,10 @@ class StoryCase(SynchronousTestCase):
         registry: Registry = REGISTRY,
         repository: Repository = REPOSITORY,
         span: tuple[int, int | None] | None = None,
+        suffix: int | None = None,
     ) -> PullBlob:
         """Asks for a blob."""
-        return PullBlob(self.client(authorization=authorization), registry, repository, digest, body, span)
+        return PullBlob(self.client(authorization=authorization), registry, repository, digest, body, span, suffix)
 
     def outcome(self, ask: Ask) -> Outcome:
         """What comes of an ask, at once."""

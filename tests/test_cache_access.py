@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from crcache.errors import BlobUnknown, OriginFailed, OriginLied, Unauthorized
+from crcache.errors import BlobUnknown, OriginFailed, OriginLied, RangeNotSatisfiable, Unauthorized
 from crcache.facts import Membership, Query
 from crcache.grammar.digest import Digest
+from crcache.grammar.ranges import ContentRange
 from crcache.outcomes import Blob, CacheStatus, Relayed
 from crcache.testing.upstream import Turn
 from tests.story import (
@@ -197,37 +199,105 @@ class PrivateTests(StoryCase):
         self.assertEqual(self.written(), 0)
         self.refusal(self.blob(DIGEST), Unauthorized)
 
+    def relayed(self, **asked: Any) -> Relayed:
+        """What becomes of an ask with a client's own credentials; its answer is given up."""
+        found = self.outcome(self.blob(DIGEST, authorization=TOKEN, **asked))
+        assert isinstance(found, Relayed)
+        found.answer.abort()
+        return found
+
+    def private(self, turn: Turn | None = None, head: Turn | None = None) -> None:
+        """An origin that answers so, whoever has the credentials; everybody else it refuses."""
+
+        def rule(query: Query) -> Turn | None:
+            if query.authorization != TOKEN:
+                return Turn(status=401)
+            return head if query.method == "HEAD" else turn
+
+        self.upstream.rule = rule
+
     def test_range(self) -> None:
         """A range of it is asked for as such, and has no digest to be checked against."""
-        for span, expected in (((10, 20), 10), ((100, None), len(LAYER) - 100)):
-            found = self.outcome(self.blob(DIGEST, authorization=TOKEN, span=span))
-            assert isinstance(found, Relayed)
-            self.assertEqual((found.answer.status, found.answer.length), (206, expected))
-            self.assertIsNone(found.digest)
-            self.assertEqual(self.queries()[-1].span, span)
-            found.answer.abort()
+        found = self.relayed(span=(10, 20))
+        self.assertEqual((found.answer.status, found.answer.length, found.digest), (206, 10, None))
+        self.assertEqual((found.start, found.part), (10, ContentRange(10, 20, len(LAYER))))
+        self.assertEqual(self.queries()[-1].span, (10, 20))
+
+    def test_open_ended(self) -> None:
+        """An open-ended range is cut out of the whole, which has one; of an unknown length that cannot be said."""
+        for start in (0, 100):
+            found = self.relayed(span=(start, None))
+            self.assertEqual((found.answer.status, found.start, found.digest), (200, 0, DIGEST))
+            self.assertEqual(found.part, ContentRange(start, len(LAYER), len(LAYER)))
+            self.assertIsNone(self.queries()[-1].span)
+        error = self.refusal(self.blob(DIGEST, authorization=TOKEN, span=(len(LAYER), None)), RangeNotSatisfiable)
+        self.assertEqual(error.headers, (("Content-Range", f"bytes */{len(LAYER)}"),))
+        self.assertTrue(self.upstream.answers[-1].aborted)
+        self.private(Turn(unsized=True))
+        self.refusal(self.blob(DIGEST, authorization=TOKEN, span=(0, None)), OriginLied)
+        self.assertTrue(self.upstream.answers[-1].aborted)
+
+    def test_range_of_nothing(self) -> None:
+        """An empty body is no part: the whole is the only answer."""
+        self.private(Turn(body=b""))
+        for span in ((0, None), (0, 5), (3, None)):
+            found = self.relayed(span=span)
+            self.assertEqual((found.answer.status, found.digest, found.part), (200, DIGEST, None))
 
     def test_range_ignored(self) -> None:
-        """An origin that ignores the range sends all of it, which can be checked; but not in place of later bytes."""
-        whole = Turn(ignore_range=True)
-        closed = Turn(status=401)
-        self.upstream.rule = lambda query: whole if query.authorization == TOKEN else closed
-        found = self.outcome(self.blob(DIGEST, authorization=TOKEN, span=(0, 20)))
-        assert isinstance(found, Relayed)
-        self.assertEqual((found.answer.status, found.digest), (200, DIGEST))
-        found.answer.abort()
+        """What an origin that ignores the range sends is cut to its first bytes; nothing stands for later ones."""
+        self.private(Turn(ignore_range=True))
+        found = self.relayed(span=(0, 20))
+        self.assertEqual((found.digest, found.part), (None, ContentRange(0, 20, len(LAYER))))
         self.refusal(self.blob(DIGEST, authorization=TOKEN, span=(10, 20)), OriginLied)
         self.assertTrue(self.upstream.answers[-1].aborted)
+        self.private(Turn(ignore_range=True, unsized=True))
+        self.refusal(self.blob(DIGEST, authorization=TOKEN, span=(0, 20)), OriginLied)
 
     def test_whole_as_a_range(self) -> None:
         """A range that is all of it is checked as the whole is; a part cannot be."""
-        closed = Turn(status=401)
-        self.upstream.rule = lambda query: None if query.authorization == TOKEN else closed
-        for span, digest in (((0, None), DIGEST), ((0, len(LAYER)), DIGEST), ((1, None), None), ((0, 9), None)):
-            found = self.outcome(self.blob(DIGEST, authorization=TOKEN, span=span))
-            assert isinstance(found, Relayed)
-            self.assertEqual((found.answer.status, found.digest), (206, digest))
-            found.answer.abort()
+        self.private()
+        size = len(LAYER)
+        for span, digest in (((0, None), DIGEST), ((0, size), DIGEST), ((0, size + 9), DIGEST), ((0, 9), None)):
+            self.assertEqual(self.relayed(span=span).digest, digest)
+
+    def test_part_of_another_length(self) -> None:
+        """Where an origin's part ends matters only if nobody knows the size: the range is what was asked for."""
+        size = len(LAYER)
+        for line, stop, total in (
+            (f"bytes 10-14/{size}", 20, size),
+            (f"bytes 10-{size - 1}/{size}", 20, size),
+            ("bytes 10-14/*", 15, None),
+            ("bytes 10-29/*", 20, None),
+        ):
+            self.private(Turn(content_range=line, unsized=True))
+            self.assertEqual(self.relayed(span=(10, 20)).part, ContentRange(10, stop, total))
+
+    def test_last_bytes(self) -> None:
+        """The last bytes are asked for as a range, once a HEAD has told the size: never as the whole."""
+        self.private()
+        size = len(LAYER)
+        found = self.relayed(suffix=5)
+        self.assertEqual((found.answer.status, found.digest), (206, None))
+        self.assertEqual(found.part, ContentRange(size - 5, size, size))
+        self.assertEqual(
+            [(each.method, each.span) for each in self.queries()[-2:]], [("HEAD", None), ("GET", (size - 5, size))]
+        )
+        self.assertEqual(self.relayed(suffix=size + 5).digest, DIGEST)
+        self.refusal(self.blob(DIGEST, authorization=TOKEN, suffix=0), RangeNotSatisfiable)
+
+    def test_last_bytes_of_nobody_knows_what(self) -> None:
+        """If no HEAD tells it, or the answer is of another size, the client is sent elsewhere."""
+        for head in (Turn(status=405), Turn(status=403), Turn(status=204), Turn(unsized=True), Turn(body=bytes(99))):
+            self.private(head=head)
+            self.refusal(self.blob(DIGEST, authorization=TOKEN, suffix=5), OriginLied)
+
+    def test_last_bytes_of_a_known_size(self) -> None:
+        """If a manifest has told the size, no HEAD is asked."""
+        self.store.enrol(REGISTRY, REPOSITORY, [Membership(DIGEST, None, len(LAYER))])
+        self.private()
+        self.assertEqual(self.relayed(suffix=5).start, len(LAYER) - 5)
+        self.assertEqual({each.method for each in self.queries()}, {"GET"})
 
     def test_not_content(self) -> None:
         """Any other 2xx than 200 and the part that was asked for is no blob, and is given up."""

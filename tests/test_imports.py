@@ -49,7 +49,8 @@ MAY_IMPORT = {
     "origin": "asks errors facts flow grammar interfaces",
     "provenance": "events asks errors facts flow grammar interfaces origin outcomes workers",
     "manifests": "events secret asks errors facts flow grammar interfaces origin outcomes policy provenance settings",
-    "cache": "events asks errors facts flow grammar interfaces manifests origin outcomes policy provenance rest"
+    "bypass": "asks errors facts flow grammar interfaces origin outcomes rest",
+    "cache": "bypass events asks errors facts flow grammar interfaces manifests origin outcomes policy provenance rest"
     " settings workers",
     "live": "asks facts interfaces outcomes",
     "web": "events asks errors grammar interfaces outcomes secret sending",

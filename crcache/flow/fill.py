@@ -100,9 +100,7 @@ class Fill:
 
     def opened(self) -> Deferred[None]:
         """Fires when the head of an answer can be written: the origin (or an earlier fill) agreed to send the body.
-
-        Fails with a L{CrcacheError} that says why there will be none.
-        """
+        Fails with a L{CrcacheError} that says why there will be none."""
         if self._problem is not None:
             return fail(self._problem)
         if self._is_open:
@@ -128,9 +126,9 @@ class Fill:
 
     def front(self) -> int:
         """The end of the unbroken run of bytes from the beginning."""
-        front = 0
-        while (further := self.readable(front)) > front:
-            front = further
+        front, further = 0, self.readable(0)
+        while further > front:
+            front, further = further, self.readable(further)
         return front
 
     def watch(self, watcher: IWatcher, span: tuple[int, int | None] | None = None) -> None:

@@ -13,12 +13,13 @@ from crcache.interfaces import IAnswer
 
 @dataclass(frozen=True)
 class Part:
-    """From C{start} on, of a body of C{size} bytes, as far as the origin says.
+    """From C{start} to C{stop} (exclusive), of a body of C{size} bytes, as far as the origin says.
 
     @ivar whole: whether it is all of it.
     """
 
     start: int
+    stop: int | None
     size: int | None
     whole: bool
 
@@ -30,12 +31,12 @@ def part_of(answer: IAnswer, query: Query) -> Part:
     @raise crcache.errors.OriginError: if it is a refusal.
     """
     if answer.status == 200:
-        return Part(0, answer.length, True)
+        return Part(0, answer.length, answer.length, True)
     if answer.status == 206 and query.span is not None:
         part = parse_content_range(first(answer, "Content-Range"))
         if part is None or part.start != query.span[0]:
             raise OriginLied(f"{query.registry} answered another range than was asked for")
-        return Part(part.start, part.total, part.start == 0 and part.stop == part.total)
+        return Part(part.start, part.stop, part.total, part.start == 0 and part.stop == part.total)
     if 200 <= answer.status < 300:
         raise OriginLied(f"{query.registry} answered {answer.status} where content was asked for")
     if answer.status == 416:

@@ -30,14 +30,24 @@ class Relay:
     """Takes an answer's body at the client's pace. With a digest its last bytes wait until all are verified."""
 
     def __init__(
-        self, request: Request, answer: IAnswer, digest: Digest | None, hashing: Workers, clock: IReactorTime
+        self,
+        request: Request,
+        answer: IAnswer,
+        digest: Digest | None,
+        hashing: Workers,
+        clock: IReactorTime,
+        skip: int = 0,
     ) -> None:
+        """
+        @param skip: how many of the first bytes are hashed only: the client asked for what follows them.
+        """
         self._request = request
         self._answer = answer
         self._digest = digest
         self._hasher: Any = None if digest is None else digest.hasher()
         self._hashing = hashing
         self._clock = clock
+        self._skip = skip
         self._let_go: LetGo | None = None
         self._producer: IPushProducer | None = None
         self._pending: list[bytes] = []
@@ -167,6 +177,10 @@ class Relay:
             self._gone()
 
     def _pass_on(self, data: bytes) -> None:
+        if self._skip:
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            data = data[skipped:]
         if data:
             self._sent += len(data)
             self._request.write(data)

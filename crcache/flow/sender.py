@@ -14,6 +14,7 @@ from crcache.flow.relay import Relay
 from crcache.flow.send import FileSend, plain_socket
 from crcache.flow.window import Window
 from crcache.grammar.digest import Digest
+from crcache.grammar.ranges import ContentRange
 from crcache.interfaces import IAnswer, IBody, IWatcher
 from crcache.sending import IRest, ISender
 
@@ -39,39 +40,47 @@ class Sender:
                 raise problem if isinstance(problem, StoreError | GivenUp) else BodyCut(said)
             window = Window(body, start, stop, held)
         except (StoreError, GivenUp):
-            if rest is None or (held and start):
+            if rest is None:
                 raise
-            digest = rest.digest if held else None
-            return Deferred.fromCoroutine(self._without_file(request, digest, start, stop, rest))
+            return Deferred.fromCoroutine(self._without_file(request, start, stop, held, rest))
         transport = None if stop is None else plain_socket(request)
         carry = Carry(request, window, rest, self._means)
         if transport is None:
             return PushSend(request, window, self._means, carry).start()
         return FileSend(request, transport, window, self._means, carry).start()
 
-    async def _without_file(
-        self, request: Request, digest: Digest | None, start: int, stop: int | None, rest: IRest
-    ) -> int:
-        answer = await rest.ask(start, stop)
+    async def _without_file(self, request: Request, start: int, stop: int | None, held: bool, rest: IRest) -> int:
+        # What is to be checked is so as the end of the whole.
+        first = 0 if held else start
+        answer = await rest.ask(first, stop)
         if request.channel is None:
             answer.abort()
             return 0
-        return await self._relay(request, self._means.lasting(request, rest, start, stop, answer), digest)
+        lasting = self._means.lasting(request, rest, first, stop, answer)
+        return await self._relay(request, lasting, rest.digest if held else None, start - first)
 
     def relay(
-        self, request: Request, answer: IAnswer, digest: Digest | None, rest: IRest | None = None, start: int = 0
+        self,
+        request: Request,
+        answer: IAnswer,
+        digest: Digest | None,
+        rest: IRest | None = None,
+        start: int = 0,
+        part: ContentRange | None = None,
     ) -> Deferred[int]:
         """As L{ISender.relay}."""
         if request.channel is None:
             answer.abort()
             return succeed(0)
         if rest is not None:
-            stop = None if answer.length is None else start + answer.length
+            # An answer may end sooner than its range does, or later.
+            end = None if answer.length is None else start + answer.length
+            stop = end if part is None else part.stop
             answer = self._means.lasting(request, rest, start, stop, answer)
-        return self._relay(request, answer, digest)
+        return self._relay(request, answer, digest, 0 if part is None else part.start - start)
 
-    def _relay(self, request: Request, answer: IAnswer, digest: Digest | None) -> Deferred[int]:
-        return Relay(request, answer, digest, self._means.hashing, self._means.clock).start()
+    def _relay(self, request: Request, answer: IAnswer, digest: Digest | None, skip: int) -> Deferred[int]:
+        return Relay(request, answer, digest, self._means.hashing, self._means.clock, skip).start()
 
     def sized(self, body: IBody) -> Deferred[int]:
         """As L{ISender.sized}."""

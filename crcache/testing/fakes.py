@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport
@@ -155,7 +155,7 @@ class FakeSender:
         return _Sending(request, body, start, stop, held).done
 
     def relay(
-        self, request: Request, answer: IAnswer, digest: Digest | None, rest: IRest | None = None, start: int = 0
+        self, request: Request, answer: IAnswer, digest: Any, rest: Any = None, start: int = 0, part: Any = None
     ) -> Deferred[int]:
         """As L{ISender.relay}, all at once."""
         self.relays.append(digest)
@@ -164,9 +164,10 @@ class FakeSender:
         if consumer.failed:
             cast(ITCPTransport, request.transport).abortConnection()
             return succeed(0)
-        request.write(consumer.data)
+        data = consumer.data if part is None else consumer.data[part.start - start : part.stop - start]
+        request.write(data)
         request.finish()
-        return succeed(len(consumer.data))
+        return succeed(len(data))
 
     def sized(self, body: IBody) -> Deferred[int]:
         """As L{ISender.sized}."""
@@ -274,8 +275,7 @@ class _Collector:
     """Takes a body that comes all at once."""
 
     def __init__(self) -> None:
-        self.data = b""
-        self.failed = False
+        self.data, self.failed = b"", False
 
     def registerProducer(self, producer: object, streaming: bool) -> None:
         pass

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _OCTETS = "application/octet-stream"
 
-#: What of an origin's head goes through as it is; length, digest and C{Link} have a way of their own.
-_RELAYED = ("Content-Type", "Content-Range", "OCI-Filters-Applied", "OCI-Subject", "ETag")
+#: What of an origin's head goes through as it is; length, range, digest and C{Link} have a way of their own.
+_RELAYED = ("Content-Type", "OCI-Filters-Applied", "OCI-Subject", "ETag")
 
 _UNDERSTOOD = {"tags": TAGS_PARAMETERS, "referrers": REFERRERS_PARAMETERS}
 
@@ -93,7 +93,8 @@ class Delivery:
             if not 200 <= answer.status < 300:
                 raise OriginLied(f"Ask the registry itself: its answer has status {answer.status}.")
             lines = [*_relayed_lines(request, exchange, outcome), *cached(outcome.cache, None)]
-            _head(request, exchange, answer.status, lines)
+            status = answer.status if outcome.part is None else 206
+            _head(request, exchange, status, lines)
         except BaseException:
             answer.abort()
             raise
@@ -101,7 +102,9 @@ class Delivery:
             answer.abort()
             request.finish()
         else:
-            exchange.sent = await self._sender.relay(request, answer, outcome.digest, outcome.rest, outcome.start)
+            exchange.sent = await self._sender.relay(
+                request, answer, outcome.digest, outcome.rest, outcome.start, outcome.part
+            )
 
 
 def _has_already(request: Request, digest: Digest) -> bool:
@@ -145,6 +148,10 @@ def _relayed_lines(request: Request, exchange: Exchange, outcome: Relayed) -> Li
     if request.method == b"HEAD":
         announced = _lines(headers, b"Content-Length")
         length = parse_length(announced[0]) if announced else None
+    part = outcome.part
+    if part is not None:
+        lines.append(("Content-Range", content_range(part.start, part.stop, part.total)))
+        length = part.stop - part.start
     if length is not None:
         lines.append(("Content-Length", str(length)))
     understood = _UNDERSTOOD.get(exchange.kind)

@@ -81,7 +81,9 @@ def parse(request: Request, default_registry: Registry, exchange: Exchange) -> A
         return PullManifest(client, registry, repository, route.reference, body)
     exchange.reference = str(route.digest)
     if isinstance(route, BlobRoute):
-        return PullBlob(client, registry, repository, route.digest, body, _span(range_of(request, route.digest)))
+        asked = range_of(request, route.digest)
+        suffix = asked.last if asked is not None and asked.first is None else None
+        return PullBlob(client, registry, repository, route.digest, body, _span(asked), suffix)
     parameters = _parameters(request.args, REFERRERS_PARAMETERS)
     return ListReferrers(client, registry, repository, route.digest, parameters, body)
 

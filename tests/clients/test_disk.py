@@ -223,6 +223,13 @@ class FillingTests(DiskCase):
         part = await self.ask(self.target, ("Range", f"bytes=5-{MIB}"))
         self.assertEqual(part.status, 206)
         self.assertRight(part, DATA[5 : MIB + 1])
+        rest = await self.ask(self.target, ("Range", f"bytes={MIB}-"))
+        self.assertEqual(rest.status, 206)
+        self.assertRight(rest, DATA[MIB:])
+        rule = self.origin.fault(Fault(wrong=True), "blob", times=None)
+        rest = await self.ask(self.target, ("Range", f"bytes={MIB}-"))
+        self.assertEqual((rest.status, rest.complete), (206, False))
+        self.origin.script.rules.remove(rule)
         self.origin.fault(Fault(status=503), "blob", times=None)
         self.assertEqual((await self.ask(self.target)).status, 502)
 

@@ -204,6 +204,81 @@ class BlobTests(LieCase):
             self.forget()
 
 
+class PrivateRangeTests(LieCase):
+    """Parts of what only a client's own credentials open, which go through and are kept nowhere."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.origin.auth = Basic({"alice": "wonderland"})
+        self.digest = self.origin.content.add_blob(REPO, LARGE)
+        self.target = blob_path(self.digest)
+
+    async def part(self, span: str) -> Answer:
+        """A range of it."""
+        return await self.ask(self.target, CREDENTIALS, ("Range", f"bytes={span}"))
+
+    def assertPart(self, answer: Answer, start: int, stop: int, lie: str = "none") -> None:
+        """It is these bytes of it, and says so."""
+        self.assertEqual((answer.status, answer.complete), (206, True), lie)
+        self.assertEqual(answer.one("Content-Range"), f"bytes {start}-{stop - 1}/{len(LARGE)}", lie)
+        self.assertTrue(answer.body == LARGE[start:stop], lie)
+
+    async def test_open_ended(self) -> None:
+        """An open-ended range, with which clients resume, is not ended with wrong bytes."""
+        for start in (0, 1000):
+            for lie, fault in lies(LARGE).items():
+                rule = self.origin.fault(fault, "blob", times=None)
+                answer = await self.part(f"{start}-")
+                self.assertTrue(answer.status >= 400 or not answer.complete, lie)
+                self.origin.script.rules.remove(rule)
+                self.assertPart(await self.part(f"{start}-"), start, len(LARGE), lie)
+
+    async def test_resumed(self) -> None:
+        """One that breaks off goes on where it was, in whatever way the origin then answers."""
+        for more in (Fault(), Fault(ignore_range=True), Fault(unsized="chunked")):
+            self.origin.fault(Fault(cut=2 * HELD), "blob", skip=1)
+            self.origin.fault(more, "blob", skip=1)
+            self.assertPart(await self.part("77-"), 77, len(LARGE), str(more))
+            self.origin.script.clear()
+
+    async def test_too_short(self) -> None:
+        """A part that ends sooner than it says, in chunks or in an orderly way, is not complete, or is gone on with."""
+        line = (("Content-Range", f"bytes 5-{10 * HELD}/{len(LARGE)}"),)
+        short = Fault(status=206, body=LARGE[5:HELD], unsized="chunked", headers=line)
+        for times in (1, None):
+            self.origin.fault(short, "blob", skip=1, times=times)
+            answer = await self.part(f"5-{10 * HELD}")
+            self.origin.script.clear()
+            if times:
+                self.assertPart(answer, 5, 10 * HELD + 1)
+            else:
+                self.assertFalse(answer.complete)
+
+    async def test_page_in_place_of_the_rest(self) -> None:
+        """A page is not taken for the rest of a part that has broken off."""
+        self.origin.fault(Fault(unsized="chunked", cut=HELD), "blob", skip=1)
+        self.origin.fault(Fault(status=200, body=PAGE, headers=HTML, unsized="chunked"), "blob", skip=1, times=None)
+        answer = await self.part(f"5-{10 * HELD}")
+        self.assertEqual((answer.status, answer.complete), (206, False))
+        self.assertTrue(answer.body == LARGE[5 : 5 + HELD])
+
+    async def test_never_the_whole(self) -> None:
+        """After one 206 no range gets a 200, neither the last bytes nor what an origin answers that ignores ranges."""
+        self.assertPart(await self.part("0-99"), 0, 100)
+        self.assertPart(await self.part("-100"), len(LARGE) - 100, len(LARGE))
+        self.assertPart(await self.part(f"-{len(LARGE) + 1}"), 0, len(LARGE))
+        self.origin.fault(Fault(ignore_range=True), "blob", times=None)
+        self.assertPart(await self.part("0-99"), 0, 100)
+        self.assertPart(await self.part("7-"), 7, len(LARGE))
+        for span in ("-100", "7-99"):
+            self.assertEqual((await self.part(span)).status, 502)
+        self.origin.script.clear()
+        self.origin.fault(Fault(status=405), "blob", method="HEAD", times=None)
+        self.assertEqual((await self.part("-100")).status, 502)
+
+
 class ManifestTests(LieCase):
     """Manifests, by digest and by tag."""
 

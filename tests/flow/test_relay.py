@@ -13,6 +13,7 @@ from twisted.web.http_headers import Headers
 from crcache.flow.relay import BATCH
 from crcache.flow.window import HELD
 from crcache.grammar.digest import Digest
+from crcache.grammar.ranges import ContentRange
 from crcache.testing.upstream import FakeAnswer, Turn
 from crcache.web.site import Request
 from tests.flow.sending import MIB, Client, SendCase
@@ -25,17 +26,27 @@ DIGEST = Digest.of(DATA)
 class RelayTests(SendCase):
     """Bodies that rest nowhere."""
 
-    def relayed(self, body: bytes = DATA, digest: Digest | None = DIGEST, *, sized: bool = True, **turn: Any) -> Turn:
+    def relayed(
+        self,
+        body: bytes = DATA,
+        digest: Digest | None = DIGEST,
+        *,
+        sized: bool = True,
+        part: ContentRange | None = None,
+        **turn: Any,
+    ) -> Turn:
         """Answer with an origin's body, as it comes."""
         script = Turn(**turn)
 
         def handle(request: Request) -> Deferred[int]:
             length = len(body) if sized else None
             self.answer = FakeAnswer(200, Headers(), body, length=length, turn=script, clock=cast(Any, reactor))
+            if part is not None:
+                length = part.stop - part.start
             if length is not None:
                 request.setHeader("Content-Length", str(length))
             request.setHeader("X-Request-Id", "mine-1")
-            return self.sender.relay(request, self.answer, digest)
+            return self.sender.relay(request, self.answer, digest, part=part)
 
         self.bodies.handlers[b"/body"] = handle
         return script
@@ -77,6 +88,26 @@ class RelayTests(SendCase):
             script.release()
             await self.until(client.answers)
             self.assertEqual(client.answers(), [data])
+
+    async def test_end_of_the_whole(self) -> None:
+        """Of a whole body whose end was asked for, that end comes, once all of it is found to be right."""
+        for start in (1, MIB - 5, len(DATA) - HELD, len(DATA) - 1):
+            script = self.relayed(part=ContentRange(start, len(DATA), len(DATA)), stall=len(DATA) - 1)
+            client = await self.begin()
+            sent = max(len(DATA) - 1 - HELD - start, 0)
+            self.assertEqual(await self.settled(client, sent), DATA[start : start + sent])
+            script.release()
+            await self.until(client.answers)
+            self.assertEqual(client.answers(), [DATA[start:]])
+            self.assertEqual(await self.result(), len(DATA) - start)
+
+    async def test_wrong_before_the_end(self) -> None:
+        """If it is not right, that end is not complete, wherever the wrong bytes are."""
+        for start in (MIB, len(DATA) - 1):
+            self.relayed(b"x" + DATA[1:], part=ContentRange(start, len(DATA), len(DATA)))
+            client = await self.begin()
+            await self.aborted(client)
+            self.assertLessEqual(await self.result(), max(len(DATA) - HELD - start, 0))
 
     async def test_not_withheld(self) -> None:
         """Without a digest nothing is."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from crcache.asks import ListReferrers, ListTags
+from crcache.asks import ListReferrers, ListTags, PullBlob
+from crcache.grammar.ranges import ContentRange
 from crcache.outcomes import Relayed
 from crcache.testing.fakes import FakeAnswer
 from tests.web.harness import BLOB_PATH, DATA, DIGEST, WebCase
@@ -94,6 +95,32 @@ class RelayTests(WebCase):
         reply = await self.ask("/v2/library/alpine/tags/list?ns=docker.io")
         self.assertEqual(reply.one("Transfer-Encoding"), "chunked")
         self.assertEqual(reply.body, TAGS)
+
+    async def test_part(self) -> None:
+        """What the client gets of it says the head, with a 206; not what the origin's own head says."""
+        size = len(DATA)
+        for status, start, length, part in (
+            (206, 2, None, ContentRange(2, 5, size)),
+            (206, 2, size - 2, ContentRange(2, 5, None)),
+            (200, 0, size, ContentRange(2, size, size)),
+        ):
+            answer = FakeAnswer(status, {"Content-Range": ["bytes 2-99/100"]}, DATA[start:], length)
+            self.answer_with(Relayed(answer, None, start=start, part=part))
+            reply = await self.ask(BLOB_PATH, ("Range", "bytes=2-4"))
+            self.assertEqual((reply.status, reply.body), (206, DATA[2 : part.stop]))
+            self.assertEqual(reply.all("Content-Length"), [str(part.stop - 2)])
+            total = "*" if part.total is None else size
+            self.assertEqual(reply.all("Content-Range"), [f"bytes 2-{part.stop - 1}/{total}"])
+
+    async def test_last_bytes(self) -> None:
+        """A number of last bytes is passed on as what was asked for; with an end or a beginning it is a span."""
+        for value, span, suffix in (("bytes=-5", None, 5), ("bytes=0-5", (0, 6), None), ("bytes=7-", (7, None), None)):
+            self.answer_with(Relayed(FakeAnswer(200, {}, DATA), DIGEST))
+            self.cache.asks.clear()
+            await self.ask(BLOB_PATH, ("Range", value))
+            (ask,) = self.cache.asks
+            assert isinstance(ask, PullBlob)
+            self.assertEqual((ask.span, ask.suffix), (span, suffix))
 
     async def test_cut(self) -> None:
         """A body that is cut short is never ended properly, and the log says so."""
