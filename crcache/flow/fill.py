@@ -227,11 +227,8 @@ class Fill:
     def _log_failure(self, problem: CrcacheError) -> None:
         if isinstance(problem, Unauthorized | Denied | BlobUnknown):
             # A plain no: the requests' own lines have it, or the client's credentials are tried next.
-            log.debug(
-                "{registry} does not give {digest} to crcache itself: {problem} (request {request_id})",
-                problem=problem.message,
-                **events.about(self.query),
-            )
+            told = "{registry} does not give {digest} to crcache itself: {problem} (request {request_id})"
+            log.debug(told, problem=problem.message, **events.about(self.query))
             return
         wrong = isinstance(problem, OriginLied)
         log.emit(
