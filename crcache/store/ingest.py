@@ -117,7 +117,9 @@ class OpenIngest:
     def _write(self, offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None) -> None:
         try:
             # Cut by somebody, it would grow again, with zeros that nobody has hashed. Nobody uses the file's position.
-            if os.lseek(self._data, 0, os.SEEK_END) < self._written_to:
+            # In this order: other streams write meanwhile, in threads of their own.
+            reached = self._written_to
+            if os.lseek(self._data, 0, os.SEEK_END) < reached:
                 raise StoreError("writing to the cache failed: the file was cut while it was being filled")
             count = write_all(self._data, offset, buffers)
             self._written_to = max(self._written_to, offset + count)

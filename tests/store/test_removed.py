@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 from twisted.logger import formatEvent
 
@@ -138,6 +139,22 @@ class RemovedTests(ProcessCase):
             error = await self.fails(fill.write(2 * SEGMENT, [DATA[2 * SEGMENT :]]), StoreError)
             self.assertIn("was cut", str(error))
             await fill.discard()
+
+    async def test_another_stream(self) -> None:
+        """What another stream writes at the same moment, further on, is no sign of a cut."""
+        fill: Any = await self.ingest()
+        fill.settle(len(DATA))
+        await fill.write(0, [DATA[:SEGMENT]])
+        lseek = os.lseek
+
+        def interrupted(fd: int, position: int, whence: int) -> int:
+            found = lseek(fd, position, whence)
+            fill._written_to = 2 * SEGMENT
+            return found
+
+        self.patch(os, "lseek", interrupted)
+        await fill.write(SEGMENT, [DATA[SEGMENT : SEGMENT + 5]])
+        self.assertEqual(fill.readable(0), SEGMENT + 5)
 
     async def test_cut_under_owner(self) -> None:
         """Data that was cut is not committed."""
