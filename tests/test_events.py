@@ -18,7 +18,10 @@ from crcache.grammar.reference import DOCKER_IO, Repository, Tag
 ROOT = Path(__file__).resolve().parents[1]
 CATALOG = ROOT / "systemd" / "crcache.catalog"
 #: Where every line is about a client's request.
-ABOUT_REQUESTS = ("flow/relay.py", "flow/push.py", "flow/send.py", "web/*.py")
+ABOUT_REQUESTS = (
+    *(f"flow/{name}.py" for name in ("carry", "lasting", "letting_go", "push", "relay", "send")),
+    "web/*.py",
+)
 #: But these are about none: there is nothing yet that could have an id, or there are many at a time.
 ABOUT_NONE = {"NOT_HTTP", "BROKEN_OFF"}
 #: The methods of a Logger whose events operators see.

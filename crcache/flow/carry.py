@@ -108,6 +108,18 @@ class Carry:
         self.damaged()
         return StoreError(told)
 
+    def unreadable(self, error: BaseException | None, why: object) -> StoreError:
+        """The file cannot be read, as C{why} says. That is logged; what is committed is dropped, if it is to blame."""
+        told = f"a cached file cannot be read: {why}"
+        log.error(
+            "{problem} (request {request_id})",
+            event=events.CACHE_FAILED,
+            problem=told,
+            request_id=request_id_of(self._request),
+        )
+        self.damaged(error)
+        return StoreError(told)
+
     def damaged(self, error: BaseException | None = None) -> None:
         """The file gives less than it should. What is committed so is dropped; a fill's owner notices by itself.
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from crcache import events
-from crcache.errors import CrcacheError, StoreError
+from crcache.errors import CrcacheError
 from crcache.flow.carry import Carry, Means
 from crcache.flow.ending import reset
-from crcache.flow.letting_go import LetGo, request_id_of
+from crcache.flow.letting_go import LetGo
 from crcache.flow.window import Window
 from crcache.interfaces import IWatcher
-
-log = Logger()
 
 #: Bytes read from the file at a time.
 CHUNK = 128 << 10
@@ -115,15 +111,7 @@ class PushSend:
         if self._over:
             self._window.close()
         else:
-            told = f"a cached file cannot be read: {failure.value}"
-            log.error(
-                "{problem} (request {request_id})",
-                event=events.CACHE_FAILED,
-                problem=told,
-                request_id=request_id_of(self._request),
-            )
-            self._carry.damaged(failure.value)
-            self._leave_file(StoreError(told))
+            self._leave_file(self._carry.unreadable(failure.value, failure.value))
 
     def _leave_file(self, problem: CrcacheError | None) -> None:
         """The file gives no more, for this reason."""

@@ -15,7 +15,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from crcache import events
-from crcache.errors import CrcacheError, StoreError
+from crcache.errors import CrcacheError
 from crcache.flow.carry import Carry, Means
 from crcache.flow.ending import end_short, reset
 from crcache.flow.letting_go import LetGo, request_id_of
@@ -101,15 +101,7 @@ class FileSend:
                 log.debug(told, error=error.strerror, request_id=request_id)
                 self._end_short()
             else:
-                unread = f"a cached file cannot be read: {error.strerror}"
-                log.error(
-                    "{problem} (request {request_id})",
-                    event=events.CACHE_FAILED,
-                    problem=unread,
-                    request_id=request_id_of(self._request),
-                )
-                self._carry.damaged(error)
-                self._leave_file(StoreError(unread))
+                self._leave_file(self._carry.unreadable(error, error.strerror))
         except Exception:
             log.failure(
                 "sending broke off (request {request_id})",
