@@ -15,12 +15,14 @@ class Client:
 
     @ivar accept: the values of the `Accept` lines, one a line, unparsed; empty if there was none.
     @ivar authorization: the client's own `Authorization`, meant for the origin.
+    @ivar peer: the address that it is counted under, where turns have to be fair; empty if there is none.
     """
 
     request_id: str
     accept: tuple[str, ...] = ()
     authorization: Secret | None = None
     user_agent: str | None = None
+    peer: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Literal
 
 from crcache.grammar.digest import Digest
@@ -27,6 +27,8 @@ class Query:
         asks elsewhere next.
     @ivar resumes: whether it goes on with what was under way: whoever puts it makes pauses, and has clients that got
         some of the answer already.
+    @ivar follows: whether redirects are followed; otherwise one is the answer.
+    @ivar peer: for whom: the address that a client is counted under; empty for nobody in particular.
     """
 
     registry: Registry
@@ -41,6 +43,17 @@ class Query:
     parameters: tuple[tuple[str, str], ...] = ()
     turn: int = 0
     resumes: bool = False
+    follows: bool = True
+    peer: str = ""
+
+
+class Fetched(IntEnum):
+    """In whose way all of a digest's bytes came from a repository's origin, at best; they are the proof that it is
+    the repository's own."""
+
+    NEVER = 0
+    PRIVATELY = 1
+    OPENLY = 2
 
 
 @dataclass(frozen=True)
@@ -49,8 +62,10 @@ class Membership:
 
     @ivar media_type: of a manifest as its origin gave it; of other content as the descriptor said; or C{None}.
     @ivar size: in bytes, or C{None} if nobody said.
-    @ivar open: obtained in crcache's own way, so meant for everyone; otherwise with a client's credentials only.
+    @ivar open: known in crcache's own way, so meant for everyone; otherwise with a client's credentials only.
     @ivar since: when that was first known, in seconds since the epoch; C{None} lets the store note the time.
+    @ivar fetched: whether the bytes came through this repository, too; otherwise its origin, or one of its manifests,
+        has but named them, which anybody can do. C{Fetched.OPENLY} is always C{open}.
     """
 
     digest: Digest
@@ -58,16 +73,48 @@ class Membership:
     size: int | None = None
     open: bool = True
     since: float | None = None
+    fetched: Fetched = Fetched.NEVER
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """That a repository has refused crcache's own way.
+
+    @ivar checked: when it last did, in seconds since the epoch.
+    @ivar challenges: its `WWW-Authenticate` lines, which tell clients how to do better.
+    """
+
+    checked: float
+    challenges: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Holding:
+    """All that is known of a repository and a digest.
+
+    @ivar member: C{None}: that it holds it is not known.
+    @ivar given: whether some repository has given everyone this content, all of it.
+    @ivar privacy: C{None}: as far as is known, the repository is open.
+    """
+
+    member: Membership | None = None
+    given: bool = False
+    privacy: Privacy | None = None
 
 
 @dataclass(frozen=True)
 class TagEntry:
-    """What a tag was found to mean. C{checked} is when its origin last said so, in seconds since the epoch."""
+    """What a tag was found to mean.
+
+    @ivar checked: when its origin last said so, in seconds since the epoch.
+    @ivar open: whether it said so to crcache's own way; otherwise to a client's credentials only.
+    """
 
     digest: Digest
     media_type: str
     size: int
     checked: float
+    open: bool = True
 
 
 class Verdict(Enum):

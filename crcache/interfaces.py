@@ -15,7 +15,7 @@ from twisted.web.http_headers import Headers
 from zope.interface import Attribute, Interface
 
 from crcache.errors import CrcacheError
-from crcache.facts import Membership, Query, TagEntry, Verdict
+from crcache.facts import Holding, Membership, Privacy, Query, TagEntry, Verdict
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository, Tag
 
@@ -212,14 +212,32 @@ class IStore(Interface):
             whatever is there.
         """
 
-    def ingest(registry: Registry, digest: Digest) -> Deferred[IIngest | IBody]:
-        """Begin, resume or follow the one fill of this digest from this registry; or content, if it is there by now."""
+    def ingest(registry: Registry, digest: Digest, repository: Repository | None = None) -> Deferred[IIngest | IBody]:
+        """Begin, resume or follow the one fill of this digest from this registry; or content, if it is there by now.
+
+        @param repository: the one whose clients' credentials it needs: such a fill is another one than the registry's
+            open one, and than other repositories', so that whoever may read the repository may follow it.
+        """
 
     def member(registry: Registry, repository: Repository, digest: Digest) -> Deferred[Membership | None]:
         """What is known of this repository holding this digest. Last use is noted (at most hourly)."""
 
     def enrol(registry: Registry, repository: Repository, memberships: Sequence[Membership]) -> Deferred[None]:
-        """Note that this repository holds these. An open membership is never replaced by one that is not."""
+        """Note that this repository holds these. An open membership is never replaced by one that is not, nor one that
+        was fetched by one that was not, or less openly. Content that was fetched openly is given to everyone from now
+        on."""
+
+    def holding(registry: Registry, repository: Repository, digest: Digest) -> Deferred[Holding]:
+        """All that is known of this repository and this digest, at once. Last use is noted (at most hourly)."""
+
+    def privacy(registry: Registry, repository: Repository) -> Deferred[Privacy | None]:
+        """Whether the repository has refused crcache's own way, the last time that it was asked."""
+
+    def set_privacy(registry: Registry, repository: Repository, privacy: Privacy | None) -> Deferred[None]:
+        """Note that it has, or (C{None}) that it has not. Idempotent.
+
+        Nothing is noted of a repository that nothing else is known of: clients can name any.
+        """
 
     def tag(registry: Registry, repository: Repository, tag: Tag) -> Deferred[TagEntry | None]:
         """What the tag was last found to mean."""

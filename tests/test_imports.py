@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "settings": "grammar secret",
     "facts": "grammar secret",
     "interfaces": "errors facts grammar",
+    "granting": "grammar secret",
     "sending": "grammar interfaces",
     "outcomes": "grammar interfaces sending",
     "policy": "grammar settings",
@@ -59,6 +60,7 @@ MAY_IMPORT = {
     "scrub": "events policy workers",
     "opening": "events asks errors interfaces outcomes",
     "reload": "events errors workers",
+    "watching": "events workers",
     "daemon": "events ending errors flow host interfaces opening workers",
     "testing": "asks errors facts grammar interfaces outcomes secret sending settings",
     # The composition root, in two parts. Nobody else imports them, as nobody lists them here.
