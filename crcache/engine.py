@@ -170,6 +170,7 @@ class Engine:
             self.meter,
             self._environ,
             health=self._health,
+            named=_named(config).__contains__,
         )
 
     def _story(self, config: Config) -> ICache:

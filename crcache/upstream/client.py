@@ -57,12 +57,14 @@ class Upstream:
         clock: Any = None,
         health: Health | None = None,
         chance: Callable[[], float] = random.random,
+        named: Callable[[Registry], bool] = lambda registry: False,
     ) -> None:
         """
         @param environ: where the proxies are, if the settings do not say.
         @param clock: an C{IReactorTime} for all timeouts; the reactor if left out.
         @param health: where it is noted which registries fail; one of its own if left out.
         @param chance: from 0 up to 1, anew each time.
+        @param named: whether the administrator has named a registry: it waits for no others'.
         @raise crcache.errors.ConfigError: if a proxy is not one.
         """
         self._clock = reactor if clock is None else clock
@@ -76,7 +78,7 @@ class Upstream:
         self._silent = Silent(self._clock)
         self._pauses = Pauses(self._clock)
         self._chance = chance
-        self._limits = Limits(settings.max_connections)
+        self._limits = Limits(settings.max_connections, named)
         realms = Realms(self._exchanger, self._limits, self._clock, meter, settings.first_byte_timeout)
         self._negotiator = Negotiator(realms, credentials, self._clock)
         self._closed = False
@@ -161,7 +163,7 @@ class Upstream:
                 answer.abort()
                 answer = None
             await self._pause(stop.pause, entry)
-            site = Site(settings, stop.url, query.repository, query.request_id)
+            site = Site(settings, stop.url, query.repository, query.request_id, query.peer)
             share = max(min(stop.share, deadline - self._clock.seconds()), 0.0)
             try:
                 answer = await self._in_time(site, query, entry, share)
@@ -210,6 +212,7 @@ class Upstream:
             tour.failed(site.base)
         elif isinstance(error, (OriginUnreachable, OriginTimeout)) and not entry.queued:
             self._silent.note(site.base)
+            self._limits.known.drop(site.origin)
 
     def _in_time(self, site: Site, query: Query, entry: Entry, seconds: float) -> Deferred[IAnswer]:
         asking: Deferred[IAnswer] = entry.begins(lambda: Deferred.fromCoroutine(self._at(site, query, entry)))
@@ -239,7 +242,8 @@ class Upstream:
 
     async def _once(self, site: Site, query: Query, entry: Entry, authorization: Secret | None) -> IAnswer:
         """One request, with its redirects, in a slot of its origin."""
-        place = self._limits.acquire(site.origin, query.method == "GET" and query.kind != "manifest")
+        body = query.method == "GET" and query.kind != "manifest"
+        place = self._limits.acquire(site.origin, body, site.registry, query.peer)
         with entry.queueing(place):
             slot = await place
         try:
@@ -258,6 +262,7 @@ class Upstream:
                     downgrade=site.plain,
                     heard=entry.heard,
                 )
+                slot.answered()
                 self._note_rate(site, exchange)
                 return await self._answer(site, query, exchange, slot)
         except BaseException:

@@ -1,59 +1,101 @@
-"""How many requests one origin gets at once."""
+"""How many requests one origin gets at once, and all that have not proved to be there together."""
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
+
+from crcache.grammar.reference import Registry
+from crcache.upstream.shared import Recent
+from crcache.upstream.turns import Place, Turns
 from crcache.upstream.urls import Origin
 
 #: For HEADs, tokens and manifests, whose answers are read at once: they never queue behind bodies, among which are
 #: lists, since those too come at their client's pace.
 SMALL = 8
 
+#: So many may wait for one origin, for either kind: all that would get their turn in time, and more.
+QUEUE = 1024
+
+#: Requests at once to origins of which nobody knows yet whether there is anybody. Clients can name any.
+STRANGERS = 256
+
+#: Origins that are remembered to be there.
+_KNOWN = 4096
+
+_Key = tuple[Origin, bool]
+
 
 class Slot:
     """The right to one request."""
 
-    def __init__(self, limits: Limits, key: tuple[Origin, bool], semaphore: DeferredSemaphore) -> None:
+    def __init__(self, limits: Limits, key: _Key, place: Place, strange: Place | None) -> None:
         self._limits = limits
         self._key = key
-        self._semaphore = semaphore
-        self._held = True
+        self._place = place
+        self._strange = strange
+
+    def answered(self) -> None:
+        """The origin has answered: it is there. Idempotent."""
+        if self._strange is not None:
+            self._limits.known.put(self._key[0], True)
+            self._strange.release()
 
     def release(self) -> None:
         """Let the next one go. Idempotent."""
-        if self._held:
-            self._held = False
-            self._semaphore.release()
-            self._limits.left(self._key)
+        if self._strange is not None:
+            self._strange.release()
+        self._place.release()
+        self._limits.left(self._key)
 
 
 class Limits:
-    """First come, first served, for each origin: so many bodies, and beside them so many small requests."""
+    """For each origin so many bodies, and beside them so many small requests, in L{turns<Turns>}.
 
-    def __init__(self, bodies: int) -> None:
+    @ivar known: origins that have answered.
+    """
+
+    def __init__(self, bodies: int, named: Callable[[Registry], bool] = lambda registry: False) -> None:
+        """
+        @param named: whether the administrator has named a registry: it waits for no others'.
+        """
         self._bodies = bodies
-        self._semaphores: dict[tuple[Origin, bool], DeferredSemaphore] = {}
-        self._users: dict[tuple[Origin, bool], int] = {}
+        self._named = named
+        self._turns: dict[_Key, Turns] = {}
+        self._strangers = Turns(STRANGERS, QUEUE, "an answer of registries that have not answered before")
+        self.known: Recent[Origin, bool] = Recent(_KNOWN)
 
-    def acquire(self, origin: Origin, body: bool) -> Deferred[Slot]:
-        """A slot, as soon as there is one. Cancelling it leaves the queue."""
-        return Deferred.fromCoroutine(self._acquire((origin, body)))
+    def acquire(self, origin: Origin, body: bool, registry: Registry | None = None, peer: str = "") -> Deferred[Slot]:
+        """A slot, as soon as there is one. Cancelling it leaves the queue.
 
-    async def _acquire(self, key: tuple[Origin, bool]) -> Slot:
-        semaphore = self._semaphores.get(key)
-        if semaphore is None:
-            semaphore = self._semaphores[key] = DeferredSemaphore(self._bodies if key[1] else SMALL)
-        self._users[key] = self._users.get(key, 0) + 1
+        @param registry: for which one the origin is asked.
+        @param peer: for whom.
+
+        Fails with L{OriginBusy<crcache.errors.OriginBusy>} if too many wait already.
+        """
+        return Deferred.fromCoroutine(self._acquire((origin, body), registry, peer))
+
+    async def _acquire(self, key: _Key, registry: Registry | None, peer: str) -> Slot:
+        turns = self._turns.get(key)
+        if turns is None:
+            turns = self._turns[key] = Turns(self._bodies if key[1] else SMALL, QUEUE, f"a connection to {key[0]}")
+        strange: Place | None = None
         try:
-            await semaphore.acquire()
+            place = await turns.take(peer, str(registry))
+            try:
+                if registry is None or not (self._named(registry) or self.known.get(key[0])):
+                    strange = await self._strangers.take(peer, str(registry))
+            except BaseException:
+                place.release()
+                raise
         except BaseException:
             self.left(key)
             raise
-        return Slot(self, key, semaphore)
+        return Slot(self, key, place, strange)
 
-    def left(self, key: tuple[Origin, bool]) -> None:
-        """One user fewer; the last one takes the semaphore with it, since names come from clients."""
-        self._users[key] -= 1
-        if self._users[key] == 0:
-            del self._users[key], self._semaphores[key]
+    def left(self, key: _Key) -> None:
+        """Forget an origin that nobody asks, since names come from clients. Idempotent."""
+        turns = self._turns.get(key)
+        if turns is not None and turns.unused:
+            del self._turns[key]

@@ -14,12 +14,14 @@ class Site:
     """Where and for what is asked.
 
     @ivar base: the registry's URL, without a trailing slash.
+    @ivar peer: for whom, as in L{Query<crcache.facts.Query>}.
     """
 
     settings: RegistrySettings
     base: str
     repository: Repository
     request_id: str
+    peer: str = ""
 
     @property
     def registry(self) -> Registry:

@@ -98,7 +98,8 @@ class Realms:
         """A token; C{None} if the realm gives none to us.
 
         Fails with L{CredentialsRefused}, with L{OriginUnreachable} or L{OriginTimeout} if the realm does not work,
-        with L{RealmBusy} if it limits our rate, and with L{OriginLied} if its answer makes no sense.
+        with L{RealmBusy} if it limits our rate, with L{OriginBusy} if too many wait for it, and with L{OriginLied} if
+        its answer makes no sense.
         """
 
         def late() -> OriginTimeout:
@@ -110,12 +111,13 @@ class Realms:
 
     async def _fetch(self, site: Site, realm: Realm, credential: Credential | None) -> Token | None:
         where = origin_of(realm.url)
-        slot = await self._limits.acquire(where, body=False)
+        slot = await self._limits.acquire(where, False, site.registry, site.peer)
         try:
             begun = self._clock.seconds()
             agent = _RealmAgent(self._exchanger, site, self._meter)
             try:
                 exchange = await _request(agent, site, realm, credential)
+                slot.answered()
             except ValueError as error:
                 raise OriginLied(f"{site.origin} names a token realm that is no URL; ask its administrator") from error
             refuse_encoding(exchange)

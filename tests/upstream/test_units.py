@@ -149,7 +149,7 @@ class Slots(SynchronousTestCase):
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
         first.release()
-        self.assertEqual((limits._semaphores, limits._users), ({}, {}))
+        self.assertEqual(limits._turns, {})
 
 
 class SharedWork(SynchronousTestCase):

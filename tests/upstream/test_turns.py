@@ -1,0 +1,210 @@
+"""Turns are fair, and not everybody can wait."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from crcache.errors import OriginBusy
+from crcache.grammar.reference import Registry
+from crcache.upstream import limits
+from crcache.upstream.limits import Limits
+from crcache.upstream.turns import Place, Turns
+from crcache.upstream.urls import origin_of
+
+A, B = Registry.parse("a.test"), Registry.parse("b.test")
+
+
+class TurnsCase(SynchronousTestCase):
+    """Who gets a place, in which order."""
+
+    def setUp(self) -> None:
+        self.got: list[str] = []
+        self.places: list[Place] = []
+
+    def ask(self, turns: Turns, name: str, peer: str, registry: str = "a") -> Deferred[Place]:
+        """Take a place; C{name} is noted when it is had."""
+
+        def had(place: Place) -> Place:
+            self.got.append(name)
+            self.places.append(place)
+            return place
+
+        return turns.take(peer, registry).addCallback(had)
+
+    def release(self) -> None:
+        """All that are held, and those that are had then, one after another."""
+        while self.places:
+            self.places.pop(0).release()
+
+
+class TurnsTests(TurnsCase):
+    """L{Turns}."""
+
+    def test_peers_in_turn(self) -> None:
+        """A crowd of one peer has another wait for one turn, not for all of them."""
+        turns = Turns(1, 100, "x")
+        for count in range(5):
+            self.ask(turns, f"crowd{count}", "crowd")
+        self.ask(turns, "one", "alone")
+        self.ask(turns, "two", "alone")
+        self.release()
+        self.assertEqual(self.got, ["crowd0", "crowd1", "one", "crowd2", "two", "crowd3", "crowd4"])
+        self.assertTrue(turns.unused)
+
+    def test_registries_in_turn(self) -> None:
+        """So it is with the registries that one peer asks; and a peer that names many has no more turns for it."""
+        turns = Turns(1, 100, "x")
+        self.ask(turns, "held", "p", "held")
+        for registry in ("dead", "dead", "dead", "well", "other"):
+            self.ask(turns, registry, "p", registry)
+        self.ask(turns, "q", "q", "dead")
+        self.ask(turns, "q", "q", "dead")
+        self.release()
+        self.assertEqual(self.got, ["held", "dead", "q", "well", "q", "other", "dead", "dead"])
+
+    def test_first_come(self) -> None:
+        """Within a peer and a registry, first come, first served; who comes when there is a place has it."""
+        turns = Turns(2, 100, "x")
+        for name in "abcde":
+            self.ask(turns, name, "p")
+        self.assertEqual(self.got, ["a", "b"])
+        self.release()
+        self.assertEqual(self.got, list("abcde"))
+
+    def test_kept(self) -> None:
+        """However many places a peer would like, and however long it keeps them, another gets one at once."""
+        turns = Turns(16, 100, "x")
+        for _ in range(40):
+            self.ask(turns, "greedy", "p")
+        self.assertEqual(self.got, ["greedy"] * 14)
+        for peer in ("q", "r"):
+            self.ask(turns, peer, peer)
+        self.assertEqual(self.got[14:], ["q", "r"])
+        self.ask(turns, "late", "s")
+        self.places[-1].release()
+        self.assertEqual(self.got[16:], ["late"], "who has fewer goes before who may have no more")
+
+    def test_nobody_in_particular(self) -> None:
+        """Nobody's may have all places, as may a peer where there are but a few."""
+        for peer, places in (("", 16), ("p", 7)):
+            turns = Turns(places, 100, "x")
+            self.got.clear()
+            for _ in range(places):
+                self.ask(turns, "x", peer)
+            self.assertEqual(len(self.got), places)
+
+    def test_bounded(self) -> None:
+        """When all who may wait are there, one more is told at once to come later: 503, with the seconds."""
+        turns = Turns(1, 3, "a connection to there")
+        waiting = [self.ask(turns, "x", "p") for _ in range(4)]
+        error = self.failureResultOf(self.ask(turns, "more", "p"), OriginBusy).value
+        self.assertEqual((error.status, error.seconds, error.headers), (503, 5.0, (("Retry-After", "5"),)))
+        self.assertIn("a connection to there", error.message)
+        self.assertEqual(turns.waiting, 3)
+        for each in waiting[1:]:
+            self.assertNoResult(each)
+        self.release()
+
+    def test_room_is_made(self) -> None:
+        """It is not he who is told so, though, if somebody else has more that wait: the last of those is."""
+        turns = Turns(1, 4, "x")
+        crowd = [self.ask(turns, "crowd", "p", registry) for registry in ("held", "a", "b", "b", "b")]
+        first, second = self.ask(turns, "q", "q"), self.ask(turns, "q", "q")
+        for dropped in (4, 3):
+            self.failureResultOf(crowd[dropped], OriginBusy)
+        self.failureResultOf(self.ask(turns, "q", "q"), OriginBusy)
+        self.assertEqual(turns.waiting, 4)
+        for each in (*crowd[1:3], first, second):
+            self.assertNoResult(each)
+        self.release()
+        self.assertEqual(self.got, ["crowd", "crowd", "q", "crowd", "q"])
+        self.assertTrue(turns.unused)
+
+    def test_leaving(self) -> None:
+        """Who leaves the queue is forgotten, whoever has gone leaves no trace, and nobody's turn is lost."""
+        turns = Turns(1, 100, "x")
+        self.ask(turns, "held", "p")
+        leaving = [self.ask(turns, "gone", peer, registry) for peer in "pqr" for registry in "ab"]
+        self.ask(turns, "stays", "q", "b")
+        for each in leaving:
+            each.cancel()
+            self.failureResultOf(each, CancelledError)
+        self.assertEqual(turns.waiting, 1)
+        self.release()
+        self.assertEqual(self.got, ["held", "stays"])
+        self.assertTrue(turns.unused)
+        self.assertEqual((turns._held, turns._counts, dict(turns._peers)), ({}, {}, {}))
+
+    def test_twice(self) -> None:
+        """To release a place twice lets one go, not two."""
+        turns = Turns(1, 100, "x")
+        self.ask(turns, "a", "p")
+        for name in "bc":
+            self.ask(turns, name, "p")
+        place = self.places.pop()
+        place.release()
+        place.release()
+        self.assertEqual(self.got, ["a", "b"])
+
+
+class LimitsTests(SynchronousTestCase):
+    """L{Limits}, towards origins that nobody knows."""
+
+    def limits(self) -> Limits:
+        self.patch(limits, "STRANGERS", 16)
+        return Limits(64, lambda registry: registry == A)
+
+    def strangers(self, made: Limits, count: int, peer: str = "") -> list[Any]:
+        """So many registries that never answer."""
+        return [
+            made.acquire(origin_of(f"https://{index}.test"), False, Registry.parse(f"{index}.test"), peer)
+            for index in range(count)
+        ]
+
+    def test_strangers(self) -> None:
+        """However many registries a client names, so many are asked at once as long as none of them answers."""
+        made = self.limits()
+        asking = self.strangers(made, 20)
+        first, second, *_ = [self.successResultOf(each) for each in asking[:16]]
+        for each in asking[16:]:
+            self.assertNoResult(each)
+        first.answered()
+        self.successResultOf(asking[16])
+        second.release()
+        self.successResultOf(asking[17])
+        self.assertNoResult(asking[18])
+
+    def test_named_and_known(self) -> None:
+        """Registries that the administrator has named, and those that have answered, wait for none of them."""
+        made = self.limits()
+        known = self.successResultOf(made.acquire(origin_of("https://b.test"), False, B))
+        known.answered()
+        known.release()
+        self.strangers(made, 40)
+        self.successResultOf(made.acquire(origin_of("https://a.test"), False, A))
+        self.successResultOf(made.acquire(origin_of("https://b.test"), True, B))
+        made.known.drop(origin_of("https://b.test"))
+        self.assertNoResult(made.acquire(origin_of("https://b.test"), True, B))
+
+    def test_another_peer(self) -> None:
+        """Nor does another peer."""
+        made = self.limits()
+        self.strangers(made, 40, "p")
+        self.successResultOf(made.acquire(origin_of("https://b.test"), False, B, "q"))
+
+    def test_no_trace(self) -> None:
+        """Whoever gets no slot, or leaves, has none of either kind."""
+        made = self.limits()
+        asking = self.strangers(made, 40)
+        for each in asking[16:]:
+            each.cancel()
+            self.failureResultOf(each, CancelledError)
+        for each in asking[:16]:
+            slot = self.successResultOf(each)
+            slot.release()
+            slot.release()
+        self.assertEqual(made._turns, {})
+        self.assertTrue(made._strangers.unused)
