@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from crcache.cache import Cache
 from crcache.flow.carry import Means
@@ -91,6 +92,7 @@ class Engine:
         ]
 
         self.config = Switched(config)
+        self._hosts = _hosts(config)
         self.meter = Meter(_named(config))
         self.usage = Usage(config.cache_directory, disk, reactor)
         self.meter.watch_cache(lambda: self.usage.content, lambda: self.usage.room)
@@ -143,11 +145,16 @@ class Engine:
         """
         upstream = self._upstream(config)
         self.config.use(config)
+        self._hosts = _hosts(config)
         self.upstream.use(upstream)
         self.meter.name(_named(config))
         self.v2.default_registry = config.default_registry
         if self._opened:
             self._cache.use(self._story(config))
+
+    def names_host(self, host: str) -> bool:
+        """Whether the configuration in force says that something is at this host."""
+        return host in self._hosts
 
     def failing(self) -> list[dict[str, object]]:
         """The registries that fail at the moment, as JSON can carry it; all that nobody has named are C{other}."""
@@ -201,3 +208,9 @@ def _named(config: Config) -> set[Any]:
     """The registries that the administrator has named anywhere; clients cannot add to them."""
     credited = {registry for registry, _ in config.credentials.entries}
     return {*config.registries, *credited, config.default_registry}
+
+
+def _hosts(config: Config) -> set[str]:
+    """Where they are, and the proxy before them."""
+    urls = [url for registry in _named(config) for url in config.registry(registry).urls]
+    return {urlsplit(url).hostname or "" for url in (*urls, config.upstream.proxy or "")}

@@ -206,7 +206,7 @@ def _stays(begun: Config, now: Config) -> list[str]:
 
 def _on_start(reactor: Any, engine: Engine) -> Callable[[], None]:
     keep_buffers()
-    names = resolver.install(reactor, engine.names.pool)
+    names = resolver.install(reactor, engine.names.pool, engine.names_host)
 
     def undo() -> None:
         engine.usage.stop()

@@ -1,13 +1,13 @@
 """Names of hosts, looked up in threads of their own.
 
 Twisted's own resolver shares the reactor's ten threads with everybody else: ten names whose servers do not answer would
-stop all work that goes on in threads.
+stop all work that goes on in threads. Here they stop nobody but other strangers, and even those in turn.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -19,7 +19,19 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
+from crcache.upstream.lanes import Lane
+from crcache.upstream.shared import Recent
+
 log = Logger()
+
+#: Look-ups at once of names that nobody knows, and of those that had addresses the last time. Names that the
+#: administrator has named have all threads, one of which nobody else may use.
+UNKNOWN = 4
+KNOWN = 3
+#: Seconds for which it is remembered that a name has no addresses.
+NEGATIVE = 5.0
+#: Names that are remembered, of either kind.
+_KEPT = 4096
 
 _FAMILIES: dict[frozenset[Any], int] = {
     frozenset([IPv4Address]): socket.AF_INET,
@@ -51,13 +63,33 @@ class _Resolution:
 
 @implementer(IHostnameResolver)
 class Resolver:
-    """The operating system's resolver; a name that is being looked up is looked up once, however many wait."""
+    """The operating system's resolver; a name that is being looked up is looked up once, however many wait.
 
-    def __init__(self, reactor: Any, pool: ThreadPool, getaddrinfo: Any = socket.getaddrinfo) -> None:
+    Names that nobody knows, clients' inventions among them, have threads of their own, so that others can be looked up
+    whatever becomes of those. That a name has no addresses is remembered for a moment.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        pool: ThreadPool,
+        getaddrinfo: Any = socket.getaddrinfo,
+        named: Callable[[str], bool] = lambda name: False,
+        seconds: Callable[[], float] | None = None,
+    ) -> None:
         """
-        @param pool: where look-ups block; started and stopped by whoever made it.
+        @param pool: where look-ups block; of more threads than L{UNKNOWN} and L{KNOWN} together; started and stopped by
+            whoever made it.
         @param getaddrinfo: as in L{socket}.
+        @param named: whether the administrator has named a host.
+        @param seconds: a clock; the reactor's if left out.
         """
+        self._named = named
+        self._seconds: Callable[[], float] = reactor.seconds if seconds is None else seconds
+        self._unknown = Lane(self._seconds, UNKNOWN)
+        self._known = Lane(self._seconds, KNOWN)
+        self._found: Recent[str, bool] = Recent(_KEPT)
+        self._nameless: Recent[_Key, float] = Recent(_KEPT)
         self._reactor = reactor
         self._pool = pool
         self._getaddrinfo = getaddrinfo
@@ -72,6 +104,8 @@ class Resolver:
     def retire(self) -> None:
         """Begin no more look-ups: the one that was there before is asked again, also by who still asks this one."""
         self._retired = True
+        self._unknown.close()
+        self._known.close()
         if self._reactor.nameResolver is self:
             self._reactor.installNameResolver(self._before)
 
@@ -104,10 +138,32 @@ class Resolver:
             waiting.append(resolution)
         else:
             self._waiting[key] = [resolution]
-            self._look_up(key)
+            self._queue(key)
         return resolution
 
-    def _look_up(self, key: _Key) -> None:
+    def _queue(self, key: _Key) -> None:
+        name = key[0]
+        if (self._nameless.get(key) or 0.0) > self._seconds():
+            self._complete(key, [])
+        elif self._named(name):
+            self._look_up(key, lambda: None)
+        else:
+            lane = self._known if self._found.get(name) else self._unknown
+
+            def begin(goes: bool) -> None:
+                if goes:
+                    self._look_up(key, lambda: lane.leave(name))
+                else:
+                    log.debug("{name} is not looked up: too many names are", name=name)
+                    self._complete(key, [])
+
+            lane.enter(name, begin)
+
+    def _complete(self, key: _Key, entries: _Entries) -> None:
+        for resolution in self._waiting.pop(key):
+            resolution.complete(key[3], entries)
+
+    def _look_up(self, key: _Key, over: Callable[[], object]) -> None:
         name, port, family, transport = key
 
         def failed(failure: Failure) -> _Entries:
@@ -116,8 +172,14 @@ class Resolver:
             return []
 
         def done(entries: Any) -> None:
-            for resolution in self._waiting.pop(key):
-                resolution.complete(transport, [] if isinstance(entries, Failure) else entries)
+            found = [] if isinstance(entries, Failure) else entries
+            if found:
+                self._found.put(name, True)
+            else:
+                self._found.drop(name)
+                self._nameless.put(key, self._seconds() + NEGATIVE)
+            self._complete(key, found)
+            over()
 
         looking: Any = deferToThreadPool(
             self._reactor, self._pool, self._getaddrinfo, name, port, family, _SOCKETS[transport]
@@ -125,11 +187,13 @@ class Resolver:
         looking.addErrback(failed).addBoth(done)
 
 
-def install(reactor: Any, pool: ThreadPool) -> Resolver:
+def install(reactor: Any, pool: ThreadPool, named: Callable[[str], bool] = lambda name: False) -> Resolver:
     """Let the reactor resolve names in that pool, which the caller starts, and stops after it has retired the resolver.
 
     A look-up cannot be interrupted, so the pool's size is how many dead names can be waited for at once.
+
+    @param named: whether the administrator has named a host.
     """
-    resolver = Resolver(reactor, pool)
+    resolver = Resolver(reactor, pool, named=named)
     resolver.install()
     return resolver

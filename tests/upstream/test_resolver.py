@@ -10,11 +10,13 @@ from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IHostnameResolver, IHostResolution, IResolutionReceiver
+from twisted.internet.task import Clock
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from crcache.upstream.resolver import Resolver, install
+from crcache.upstream.lanes import PER_DOMAIN, QUEUE, STALE, domain_of
+from crcache.upstream.resolver import KNOWN, NEGATIVE, UNKNOWN, Resolver, install
 from tests.upstream.harness import AsyncTestCase, eventually
 
 
@@ -52,6 +54,9 @@ class Names:
     def __call__(self, name: str, port: int, family: int, kind: int) -> list[tuple[Any, ...]]:
         self.calls.append((name, port, family, kind))
         self.go.wait(5)
+        return self.answer(name, port, kind)
+
+    def answer(self, name: str, port: int, kind: int) -> list[tuple[Any, ...]]:
         if name == "unknown.example.com":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [
@@ -138,6 +143,7 @@ class Resolving(AsyncTestCase):
 
         class Reactor:
             installed: Any = None
+            seconds = reactor.seconds  # type: ignore[attr-defined]
 
             def installNameResolver(self, resolver: Any) -> None:
                 self.installed = resolver
@@ -145,3 +151,141 @@ class Resolving(AsyncTestCase):
         fake = Reactor()
         resolver = install(fake, self.pool)
         self.assertIs(fake.installed, resolver)
+
+
+class Dead(Names):
+    """A system's resolver for which the names of some domains are never answered, until all is over."""
+
+    def __init__(self, *domains: str) -> None:
+        super().__init__()
+        self.dead = domains
+        self.go.clear()
+
+    def __call__(self, name: str, port: int, family: int, kind: int) -> list[tuple[Any, ...]]:
+        if name.endswith(self.dead):
+            return super().__call__(name, port, family, kind)
+        self.calls.append((name, port, family, kind))
+        return self.answer(name, port, kind)
+
+    def asked(self) -> list[str]:
+        """The names in the order of their look-ups."""
+        return [call[0] for call in self.calls]
+
+
+class Strangers(AsyncTestCase):
+    """Clients name hosts whose name servers do not answer, by the hundred."""
+
+    def setUp(self) -> None:
+        self.names = Dead(".evil.test", ".worse.test", ".worst.test")
+        self.pool = ThreadPool(0, 8, "names")
+        self.pool.start()
+        self.addCleanup(self.pool.stop)
+        self.addCleanup(self.names.go.set)
+        self.clock = Clock()
+        self.resolver = Resolver(
+            reactor, self.pool, self.names, lambda name: name.startswith("named."), self.clock.seconds
+        )
+
+    def resolve(self, name: str, port: int = 443) -> Receiver:
+        receiver = Receiver()
+        self.resolver.resolveHostName(receiver, name, port)
+        return receiver
+
+    async def are_asked(self, count: int) -> None:
+        """So many names that are not answered are looked up, and no more."""
+
+        def dead() -> int:
+            return len([each for each in self.names.asked() if each.endswith(self.names.dead)])
+
+        await eventually(lambda: dead() >= count)
+        self.assertEqual(dead(), count)
+
+    async def test_one_domain(self) -> None:
+        """The names of one domain have so many threads, and a name of any other is looked up at once."""
+        dead = [self.resolve(f"{count}.evil.test") for count in range(200)]
+        await self.resolve("first.well.test").done
+        await self.resolve("second.well.test").done
+        await self.are_asked(PER_DOMAIN)
+        self.assertNoResult(dead[-1].done)
+
+    async def test_many_domains(self) -> None:
+        """Those of many domains have more, but neither a name that had addresses before nor one that the administrator
+        has named waits for them."""
+        await self.resolve("known.well.test").done
+        for count in range(50):
+            for domain in ("evil", "worse", "worst"):
+                self.resolve(f"{count}.{domain}.test")
+        await self.resolve("known.well.test").done
+        await self.resolve("named.evil.org").done
+        await self.are_asked(UNKNOWN)
+
+    async def test_known_that_dies(self) -> None:
+        """Nor does one that the administrator has named wait for names that had addresses before."""
+        self.names.go.set()
+        names = [f"{count}.{domain}.test" for count in range(4) for domain in ("evil", "worse", "worst")]
+        await gatherResults([self.resolve(name).done for name in names])
+        self.names.go.clear()
+        self.names.calls.clear()
+        for name in names:
+            self.resolve(name)
+        for count in range(50):
+            for domain in ("evil", "worse", "worst"):
+                self.resolve(f"new{count}.{domain}.test")
+        await self.resolve("named.well.test").done
+        await self.are_asked(KNOWN + UNKNOWN)
+
+    async def test_turns(self) -> None:
+        """When a thread is free, each domain has its turn."""
+        self.names.dead = (".evil.test", "second.worse.test")
+        for name in ("a.evil.test", "b.evil.test", "c.evil.test", "second.worse.test", "last.worse.test"):
+            self.resolve(name)
+        await self.resolve("x.well.test").done
+        await eventually(lambda: "last.worse.test" in self.names.asked())
+        self.assertNotIn("c.evil.test", self.names.asked())
+
+    def test_bounded(self) -> None:
+        """So many may wait; beyond that the last of the domain with the most has no addresses, at once."""
+        crowd = [self.resolve(f"{count}.evil.test") for count in range(QUEUE + PER_DOMAIN)]
+        late = self.resolve("late.evil.test")
+        self.assertEqual(self.successResultOf(late.done), [])
+        other = self.resolve("x.worse.test")
+        self.assertEqual([each for each in crowd if each.done.called], [])
+        more = [self.resolve(f"{count}.worse.test") for count in range(8)]
+        self.assertEqual([each for each in crowd if each.done.called], crowd[-7:])
+        for each in (other, *more):
+            self.assertNoResult(each.done)
+
+    async def test_nobody_waits_any_more(self) -> None:
+        """What has waited for too long is not looked up at all."""
+        waiting = [self.resolve(f"{count}.evil.test") for count in range(PER_DOMAIN + 1)]
+        self.clock.advance(STALE + 1)
+        self.names.go.set()
+        self.assertEqual(await waiting[-1].done, [])
+        self.assertEqual(len(self.names.calls), PER_DOMAIN)
+
+    async def test_negative(self) -> None:
+        """That a name has no addresses is remembered for some seconds."""
+        for expected in (1, 1, 2):
+            self.assertEqual(await self.resolve("unknown.example.com").done, [])
+            self.assertEqual(len(self.names.calls), expected)
+            self.clock.advance(NEGATIVE / 2)
+
+    def test_retired(self) -> None:
+        """When it all ends nobody waits for ever."""
+
+        class Reactor:
+            nameResolver = None
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(reactor, name)
+
+        self.resolver = Resolver(Reactor(), self.pool, self.names)
+        waiting = [self.resolve(f"{count}.evil.test") for count in range(PER_DOMAIN + 3)]
+        self.resolver.retire()
+        for each in waiting[PER_DOMAIN:]:
+            self.assertEqual(self.successResultOf(each.done), [])
+
+    def test_domains(self) -> None:
+        """What is a domain: two labels, however they are written."""
+        for name, expected in (("a.b.Example.COM.", "example.com"), ("example.com", "example.com"), ("x", "x")):
+            self.assertEqual(domain_of(name), expected)
