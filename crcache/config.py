@@ -8,10 +8,12 @@ from pathlib import Path
 from re import Pattern
 
 from crcache import values
+from crcache.config_listening import read_limits, read_tls
 from crcache.config_registries import TIMES_KEYS, read_registries, read_times
 from crcache.credentials_file import Scope, load_credentials, warn_public
-from crcache.endpoints import check_endpoint
+from crcache.endpoints import check_endpoint, parse_tls
 from crcache.errors import ConfigError
+from crcache.grammar.excerpt import excerpt
 from crcache.settings import LOG_FORMATS, LOG_LEVELS, Config, Credential, Credentials, Times, UpstreamSettings
 from crcache.units import parse_duration
 from crcache.yaml_file import Entry, get, parse_yaml, read_file
@@ -22,7 +24,19 @@ DEFAULT_FILE = Path("/etc/crcache/crcache.yaml")
 #: What the credentials file is called among systemd's credentials.
 CREDENTIAL = "crcache-credentials"
 
-_TOP_KEYS = ("listen", "admin", "drain-timeout", "log-format", "log-level", "cache", "upstream", "reach", "registries")
+_TOP_KEYS = (
+    "listen",
+    "admin",
+    "drain-timeout",
+    "log-format",
+    "log-level",
+    "tls",
+    "limits",
+    "cache",
+    "upstream",
+    "reach",
+    "registries",
+)
 _CACHE_KEYS = ("directory", "manifests", "ignore", *TIMES_KEYS)
 _UPSTREAM_KEYS = (
     "connect-timeout",
@@ -96,6 +110,7 @@ def load(
     inherited = inherited and not overrides.listen
     reader = _Reader(base, lambda text: check_endpoint(text, reactor, inherited=inherited))
     config, own = reader.read(document, environ, overrides)
+    _check_tls(config, file)
     warnings = [warn_public(file)] if file and public and own else []
     merged: dict[Scope, Credential] = {}
     if overrides.credentials_file is not None:
@@ -185,6 +200,8 @@ class _Reader:
             cache_manifests=manifests if overrides.cache_manifests is None else overrides.cache_manifests,
             ignore=ignore if overrides.ignore is None else overrides.ignore,
             times=times,
+            tls=read_tls(top, self._base),
+            limits=read_limits(top),
             upstream=_upstream(self._section(top, "upstream", _UPSTREAM_KEYS)),
             default_registry=get(reach, "default-registry", values.registry, Config.default_registry),
             log_format=overrides.log_format or log_format,
@@ -211,6 +228,17 @@ class _Reader:
     def _admin(self, text: str) -> str | None:
         endpoint = admin_endpoint(text)
         return None if endpoint is None else self._endpoint(endpoint)
+
+
+def _check_tls(config: Config, file: Path | None) -> None:
+    """Whether there is something to show where TLS is to be spoken.
+
+    @raise ConfigError: naming the key.
+    """
+    for each in (*config.listen, *([config.admin] if config.admin else [])):
+        if config.tls is None and parse_tls(each) is not None:
+            where = "" if file is None else f"{file}: "
+            raise ConfigError(f"{where}tls: is missing, with the certificate and key that {excerpt(each)} shows")
 
 
 def _handed_over(said: bool, listen: tuple[str, ...], overrides: Overrides) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,11 @@ from typing import Any
 from crcache import pem
 from crcache.grammar.excerpt import excerpt
 
-_TCP = re.compile(r"(?:tcp6?|ssl|tls):(?P<port>-?[0-9]+)(?::.*)?", re.DOTALL)
+_TCP = re.compile(r"(?:tcp6?|ssl):(?P<port>-?[0-9]+)(?::.*)?", re.DOTALL)
 _SERVER_PORT = re.compile(r"(?P<host>[0-9.]*):(?P<port>[0-9]+)|(?P<alone>[0-9]+)")
+
+_TLS = re.compile(r"tls:(?P<port>[0-9]{1,5})(?::interface=(?P<interface>(?:[^:\\]|\\.)+))?", re.DOTALL)
+_QUOTED = re.compile(r"\\(.)", re.DOTALL)
 
 _EXAMPLE = "tcp:3000 or tcp:3000:interface=127.0.0.1"
 
@@ -25,6 +30,8 @@ def check_endpoint(description: str, reactor: object, *, inherited: bool = True)
         endpoint may name a socket that is not there.
     @raise ValueError: with what is wrong and what would be right.
     """
+    if parse_tls(description) is not None:
+        return
     try:
         make_endpoint(description, reactor)
     except _NotHandedOver:
@@ -65,6 +72,47 @@ def make_endpoint(description: str, reactor: object) -> Any:
         unknown = isinstance(error, ValueError) and "Unknown endpoint type" in str(error)
         what = f"there is no type {excerpt(kind)}" if unknown else f"its arguments are not those of {excerpt(kind)}"
         raise ValueError(f"{shown} is not an endpoint such as {_EXAMPLE}: {what}") from None
+
+
+@dataclass(frozen=True)
+class TlsEndpoint:
+    """An endpoint of crcache's own type: TLS with what the section C{tls} of the configuration says.
+
+    @ivar interface: an address; empty for all of the host.
+    """
+
+    port: int
+    interface: str
+
+
+def parse_tls(description: str) -> TlsEndpoint | None:
+    """What C{tls:PORT} or C{tls:PORT:interface=ADDRESS} means; C{None} of other types.
+
+    @raise ValueError: with what would be right.
+    """
+    if description.partition(":")[0] != "tls":
+        return None
+    found = _TLS.fullmatch(description)
+    interface = _QUOTED.sub(r"\1", (found and found["interface"]) or "")
+    try:
+        if found is None or int(found["port"]) > 65535:
+            raise ValueError(description)
+        if interface:
+            ipaddress.ip_address(interface)
+    except ValueError:
+        right = "tls:PORT or tls:PORT:interface=ADDRESS, with the certificate in the section tls"
+        raise ValueError(f"{excerpt(description)} is not {right}") from None
+    return TlsEndpoint(int(found["port"]), interface)
+
+
+def files_of(description: str) -> tuple[Path, ...]:
+    """The files that an C{ssl:} endpoint shows to clients; of other types none."""
+    if description.partition(":")[0] != "ssl":
+        return ()
+    arguments = _arguments(description)
+    key = arguments.get("privateKey", "server.pem")
+    found = (key, arguments.get("certKey", key), arguments.get("extraCertChain"))
+    return tuple(dict.fromkeys(Path(each) for each in found if each is not None))
 
 
 class _NotHandedOver(ValueError):

@@ -127,7 +127,7 @@ class Engine:
         self._cache = SwitchedCache(Closed(waiting))
         self._opened = False
         sender = Sender(Means(reading, self._hashing, reactor, self._retry))
-        self.v2 = V2(self._cache, sender, self.meter, reactor, config.default_registry)
+        self.v2 = V2(self._cache, sender, self.meter, reactor, config.default_registry, self._most_each)
 
     def open(self) -> None:
         """The store is open: serve."""
@@ -189,6 +189,9 @@ class Engine:
         rules = Rules(config.cache_manifests, config.ignore, lambda registry: config.registry(registry).times)
         manifests = Manifests(store, provenance, rules, clock)
         return Cache(store, origin, self.fills, manifests, self._doubting, clock)
+
+    def _most_each(self) -> int:
+        return self.config.now.limits.requests_per_peer
 
     def _urls(self, registry: Registry) -> int:
         return len(self.config.now.registry(registry).urls)

@@ -190,6 +190,12 @@ class StoreAway(StoreError):
     """The cache directory is not there yet, or cannot be written for now: it may come by itself."""
 
 
+class Overloaded(CrcacheError):
+    """There is no room for another request of this client's; containerd goes to the origin."""
+
+    code, status, fault = "UNAVAILABLE", 503, Fault.OURS
+
+
 class ShuttingDown(CrcacheError):
     """The daemon stops; containerd goes to the origin."""
 

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from OpenSSL import SSL
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import (
-    IListeningPort,
-    IOpenSSLContextFactory,
-    IOpenSSLServerConnectionCreator,
-    IProtocolFactory,
-)
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from crcache.endpoints import make_endpoint
+from crcache.endpoints import files_of, make_endpoint, parse_tls
 from crcache.errors import ConfigError
-from crcache.host.sockets import forget_stale
+from crcache.host.sockets import BACKLOG, Everywhere, forget_stale
+from crcache.identity import Identity, Secured, Tls, harden
 
 
 class Listening:
@@ -29,16 +24,36 @@ class Listening:
     @ivar description: the endpoint string.
     """
 
-    def __init__(self, reactor: Any, description: str) -> None:
+    def __init__(self, reactor: Any, description: str, tls: Tls | None = None) -> None:
+        """
+        @param tls: what it shows if it is a C{tls:} endpoint.
+        """
         self.description = description
         self._reactor = reactor
-        self._identity: _Identity | None = None
+        self._tls = Tls(None) if tls is None else tls
+        self._identity: Identity | None = None
+
+    @property
+    def name(self) -> str:
+        """The endpoint string."""
+        return self.description
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What it shows to clients, if that is its own."""
+        return () if self._identity is None else files_of(self.description)
 
     def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Open the port. Fails as the endpoint does.
 
         @raise ValueError: if this is no endpoint, or one of its files cannot be used.
         """
+        secure = parse_tls(self.description)
+        if secure is not None:
+            secured = Secured(self._tls.begin(), factory)
+            if not secure.interface:
+                return Everywhere(self._reactor, secure.port).listen(secured)
+            return execute(self._reactor.listenTCP, secure.port, secured, BACKLOG, secure.interface)
         listening: Deferred[IListeningPort] = make_endpoint(self.description, _Listener(self)).listen(factory)
         return listening
 
@@ -70,9 +85,9 @@ class Listening:
 
     def listen_with_tls(self, port: int, factory: IProtocolFactory, context: Any, backlog: int, interface: str) -> Any:
         """As C{IReactorSSL.listenSSL}, but what is shown to clients can be replaced."""
-        _check(context)
-        self._identity = _Identity(context)
-        return self._reactor.listenSSL(port, factory, self._identity, backlog, interface)
+        harden(context)
+        self._identity = Identity(context)
+        return self._reactor.listenTCP(port, Secured(self._identity, factory), backlog, interface)
 
     @property
     def reactor(self) -> Any:
@@ -80,33 +95,8 @@ class Listening:
         return self._reactor
 
 
-def _check(context: Any) -> None:
-    """Twisted itself would find out in part only with the first connection."""
-    if IOpenSSLContextFactory.providedBy(context):
-        context.getContext()
-
-
 def _nothing() -> None:
     """What there is to renew without TLS."""
-
-
-@implementer(IOpenSSLServerConnectionCreator)
-class _Identity:
-    """Who we are to clients.
-
-    @ivar shown: what begins the TLS of a new connection, in any of the ways that Twisted knows.
-    """
-
-    def __init__(self, shown: Any) -> None:
-        self.shown = shown
-
-    def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
-        """As L{IOpenSSLServerConnectionCreator}."""
-        shown = self.shown
-        if IOpenSSLServerConnectionCreator.providedBy(shown):
-            connection: SSL.Connection = shown.serverConnectionForTLS(tlsProtocol)
-            return connection
-        return SSL.Connection(shown.getContext(), None)
 
 
 class _Listener:
@@ -146,5 +136,5 @@ class _Finder:
         self, port: int, factory: IProtocolFactory, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> None:
         """As C{IReactorSSL}, but there is no port."""
-        _check(contextFactory)
+        harden(contextFactory)
         self._found(contextFactory)

@@ -34,6 +34,11 @@ def certificates(path: Path) -> Path:
     return path
 
 
+def each_certificate(path: Path) -> list[bytes]:
+    """The certificates in a file, in their order, each by itself."""
+    return _CERTIFICATE.findall(_read(path))
+
+
 def private_key(path: Path) -> Path:
     """A file that holds a private key, not encrypted: nobody is there to type the passphrase."""
     text = _read(path)

@@ -45,6 +45,29 @@ class UpstreamSettings:
 
 
 @dataclass(frozen=True)
+class ClientLimits:
+    """How much clients may have at once: connections in all, and each of them connections and requests."""
+
+    connections: int = 16384
+    connections_per_peer: int = 1024
+    requests_per_peer: int = 1024
+
+
+@dataclass(frozen=True)
+class TlsSettings:
+    """What C{tls:} endpoints show to clients, and want of them.
+
+    @ivar certificate: with the chain behind it, PEM.
+    @ivar key: of the certificate, PEM.
+    @ivar clients_ca: only clients with a certificate of this authority are served, PEM; C{None}: anyone.
+    """
+
+    certificate: Path
+    key: Path
+    clients_ca: Path | None = None
+
+
+@dataclass(frozen=True)
 class RegistrySettings:
     """One registry: where it is, whom to trust there, how long its tags live.
 
@@ -112,6 +135,8 @@ class Config:
     ignore: re.Pattern[str] = re.compile("latest")
     times: Times = Times()
     upstream: UpstreamSettings = UpstreamSettings()
+    tls: TlsSettings | None = None
+    limits: ClientLimits = ClientLimits()
     default_registry: Registry = DOCKER_IO
     log_format: str = "auto"
     log_level: str = "info"

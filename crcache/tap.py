@@ -20,24 +20,31 @@ from crcache.daemon import Daemon, Listener, Parts
 from crcache.ending import CannotStart, give_up, tell_why
 from crcache.engine import Engine
 from crcache.errors import ConfigError, StoreError
-from crcache.host import sockets
+from crcache.host import descriptors, sockets
 from crcache.host.memory import keep_buffers
 from crcache.host.signals import Signals
 from crcache.host.systemd import Manager
+from crcache.identity import Tls
 from crcache.insight import admin, oneline
 from crcache.insight.status import Status
 from crcache.listening import Listening
 from crcache.logs.service import Logs
 from crcache.options import Options as Options
 from crcache.reload import Reloader
+from crcache.renewal import Renewal
 from crcache.settings import Config
 from crcache.upstream import resolver
+from crcache.web.peers import Admission
 from crcache.web.site import Site
 
 log = Logger()
 
 #: Twisted itself would listen on IPv4 alone.
 _EVERYWHERE = re.compile("tcp:([0-9]+)")
+#: Connections that the admin listener takes. It has them for itself, as clients have theirs.
+_OPERATORS = 64
+#: For each connection of a client there may be so many descriptors: itself, up to two files, and one to an origin.
+_DESCRIPTORS = 4
 _MODELESS = re.compile("unix:(?!.*:mode=)", re.DOTALL)
 
 
@@ -49,6 +56,7 @@ def makeService(options: Options) -> IService:
     try:
         handed = sockets.handed_over(sockets.first_environ(), os.getpid())
         config = options.config
+        descriptors.allow(config.limits.connections * _DESCRIPTORS)
         service: IService = build(
             config,
             reactor,
@@ -97,7 +105,7 @@ def build(
         everywhere = _EVERYWHERE.fullmatch(description)
         if everywhere is not None:
             return Listener(description, partial(sockets.Everywhere, reactor, int(everywhere[1])), site, private)
-        listening = Listening(reactor, _private(description) if private else description)
+        listening = Listening(reactor, _private(description) if private else description, tls)
         renewable.append(listening)
         return Listener(description, lambda: listening, site, private)
 
@@ -105,7 +113,8 @@ def build(
         return Listener(str(each), partial(sockets.Adopted, reactor, each), clients)
 
     renewable: list[Listening] = []
-    clients = Site(engine.v2, reactor)
+    tls = Tls(config.tls)
+    clients = Site(engine.v2, reactor, _admission(engine))
     listeners = [adopted(each) for each in handed if config.handed_over != "no"]
     if not listeners or config.handed_over != "instead":
         served = {f"tcp:{each.everywhere}" for each in handed if listeners}
@@ -134,13 +143,13 @@ def build(
         },
     )
     engine.meter.watch_clients(lambda: clients.connections, lambda: clients.busy, lambda: daemon.draining)
-    operators = Site(admin.root(engine.meter.collectors, readiness, status, reactor), reactor)
+    operators = Site(admin.root(engine.meter.collectors, readiness, status, reactor), reactor, _few())
     if config.admin is not None:
         listeners.append(listener(config.admin, operators, True))
 
     def read_again() -> tuple[Loaded, list[Callable[[], None]]]:
         loaded = Loaded(config, None) if load is None else load()
-        return loaded, [each.prepare() for each in renewable]
+        return loaded, [tls.prepare(loaded.config.tls), *(each.prepare() for each in renewable)]
 
     def use(read: tuple[Loaded, list[Callable[[], None]]]) -> None:
         loaded, renewals = read
@@ -148,6 +157,7 @@ def build(
         status.configured(list(loaded.config.registries))
         for renew in renewals:
             renew()
+        renewal.reloaded()
         relevel(loaded.config.log_level)
         for line in loaded.warnings:
             log.warn("{line}", event=events.WARNING, line=line)
@@ -161,6 +171,7 @@ def build(
             return oneline.waiting(daemon.waiting)
         return oneline.serving(daemon.addresses(admin=False), clients.connections, engine.meter.summary())
 
+    renewal = Renewal(reactor, engine.reading_config, [tls, *renewable])
     told = [*warnings, *([manager.warning] if manager.warning else [])]
     if handed and config.handed_over == "no" and not any(each.startswith("systemd:") for each in config.listen):
         told.append("flags say where to listen: the sockets that systemd opened are not served")
@@ -173,7 +184,7 @@ def build(
             store=engine.store,
             fills=engine.fills,
             close_upstream=engine.upstream.close,
-            on_start=partial(_on_start, reactor, engine),
+            on_start=partial(_on_start, reactor, engine, renewal),
             on_open=engine.open,
             fail=partial(give_up, reactor),
             manager=manager,
@@ -204,13 +215,29 @@ def _stays(begun: Config, now: Config) -> list[str]:
     return [f"{key} has changed, which needs a restart" for key, differs in changed.items() if differs]
 
 
-def _on_start(reactor: Any, engine: Engine) -> Callable[[], None]:
+def _admission(engine: Engine) -> Admission:
+    """Half of the descriptors are left to files and origins."""
+    limits = engine.config
+    return Admission(
+        lambda: min(limits.now.limits.connections, descriptors.allowed() // 2),
+        lambda: limits.now.limits.connections_per_peer,
+        engine.meter.refused,
+    )
+
+
+def _few() -> Admission:
+    return Admission(lambda: _OPERATORS, lambda: _OPERATORS)
+
+
+def _on_start(reactor: Any, engine: Engine, renewal: Renewal) -> Callable[[], None]:
     keep_buffers()
+    renewal.start()
     names = resolver.install(reactor, engine.names.pool, engine.names_host)
 
     def undo() -> None:
         engine.usage.stop()
         engine.scrub.stop()
+        renewal.stop()
         names.retire()
 
     return undo

@@ -91,6 +91,12 @@ def describe(settings: Config) -> dict[str, object]:
         "drain-timeout": format_duration(settings.drain_timeout),
         "log-format": settings.log_format,
         "log-level": settings.log_level,
+        **_tls(settings),
+        "limits": {
+            "connections": settings.limits.connections,
+            "connections-per-peer": settings.limits.connections_per_peer,
+            "requests-per-peer": settings.limits.requests_per_peer,
+        },
         "cache": {
             "directory": str(settings.cache_directory),
             "manifests": settings.cache_manifests,
@@ -116,6 +122,14 @@ def describe_credentials(settings: Config) -> Mapping[str, str]:
         "/".join((str(registry), *prefix)): credential.username
         for (registry, prefix), credential in settings.credentials.entries.items()
     }
+
+
+def _tls(settings: Config) -> dict[str, object]:
+    tls = settings.tls
+    if tls is None:
+        return {}
+    clients = {} if tls.clients_ca is None else {"clients": {"ca": str(tls.clients_ca)}}
+    return {"tls": {"certificate": str(tls.certificate), "key": str(tls.key), **clients}}
 
 
 def _times(times: Times) -> dict[str, str]:

@@ -22,7 +22,8 @@ from zope.interface import implementer
 FIRST = 3
 
 _LISTEN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
-_BACKLOG = 1024
+#: Connections that may wait for being taken.
+BACKLOG = 1024
 _ANY = ipaddress.IPv4Address(0)
 _make = socket.socket
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
@@ -167,7 +168,7 @@ class _UNIXPort(unix.Port):
 
     def __init__(self, fd: int, factory: IProtocolFactory, reactor: Any) -> None:
         # A name in the abstract namespace has no file. Only getHost tells of the address, and it asks the socket.
-        super().__init__(b"\0", factory, backlog=_BACKLOG, reactor=reactor)
+        super().__init__(b"\0", factory, backlog=BACKLOG, reactor=reactor)
         self._fd = fd
 
     def createInternetSocket(self) -> socket.socket:
@@ -185,7 +186,7 @@ class _Bound(socket.socket):
 class Everywhere:
     """Listens on all addresses of the host, of IPv6 and IPv4, or of IPv4 alone where there is no IPv6."""
 
-    def __init__(self, reactor: Any, port: int, backlog: int = _BACKLOG) -> None:
+    def __init__(self, reactor: Any, port: int, backlog: int = BACKLOG) -> None:
         self._reactor = reactor
         self._port = port
         self._backlog = backlog

@@ -85,6 +85,12 @@ class Meter:
         self._in_flight = Gauge(
             "crcache_requests_in_flight", "Requests of clients being answered.", registry=self.collectors
         )
+        self._refused = Counter(
+            "crcache_refused_connections",
+            "Connections of clients that were closed: there were too many, or no request came in time.",
+            ("reason",),
+            registry=self.collectors,
+        )
         self._draining = Gauge("crcache_draining", "1 once it has been told to stop.", registry=self.collectors)
         for gauge in (self._content, self._room):
             gauge.set(math.nan)
@@ -111,6 +117,10 @@ class Meter:
         self._connections.set_function(connections)
         self._in_flight.set_function(busy)
         self._draining.set_function(draining)
+
+    def refused(self, reason: str) -> None:
+        """A client's connection was closed. C{reason}: one of a few words."""
+        self._refused.labels(reason).inc()
 
     def evicted(self, count: int) -> None:
         """So many bytes of content were removed to make room. Dropping what is damaged is no eviction."""

@@ -15,6 +15,7 @@ from twisted.web.http import HTTPChannel
 
 from crcache import events
 from crcache.web.render import malformed
+from crcache.web.slow import HeadWatch
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -47,9 +48,15 @@ class Channel(HTTPChannel):
     again. Of pipelined requests those behind the one at hand are not begun.
 
     Pipelined requests are answered one after another. (Twisted before 24.7 may begin the second while the first is
-    still being sent, if both came in one segment.)
+    still being sent, if both came in one segment.) None is begun before the client has taken most of what it has been
+    answered, so that a client who takes nothing fills no memory but its own.
+
+    @ivar peer: what its client is counted under.
     """
 
+    maxHeaders = 100
+
+    peer = ""
     _begun = False
     _lingering = False
     _refused = False
@@ -59,11 +66,18 @@ class Channel(HTTPChannel):
     #: What came last of a line whose end has not come yet, if that is the first half of one.
     _half_end = b""
     _goodbye: IDelayedCall | None = None
+    #: Whether the next request waits until the client has taken more of the answers before it.
+    _postponed = False
+    #: Whether a request's head has been complete.
+    _asked = False
+    _head: HeadWatch
 
     def connectionMade(self) -> None:
         """A client is there."""
         super().connectionMade()
         self._connections.add(self)
+        self._head = HeadWatch(self)
+        self._head.look(True)
 
     @property
     def _connections(self) -> Connections:
@@ -166,6 +180,7 @@ class Channel(HTTPChannel):
                 self._respondToBadRequestAndDisconnect()
             elif data.endswith(b"\r"):
                 self._half_end = b"\r"
+        self._head.look(bool(self.line_mode) and not self._lingering and not (self._asked and self.idle))
 
     def lineReceived(self, line: bytes) -> None:
         """A line of a request's head; NUL, CR and LF are invalid in any of them (RFC 9112, 2.2; RFC 9110, 5.5)."""
@@ -185,8 +200,25 @@ class Channel(HTTPChannel):
         if self._lingering:
             return
         self._dataBuffer.append(data)
-        if sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize and not self._waitingForTransport:
+        # Also while the answer waits for the client: it could as well send for ever.
+        if sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize:
             self._networkProducer.pauseProducing()
+
+    def setLineMode(self, extra: bytes = b"") -> None:
+        """The next request may begin, if the client has taken most of the answers so far."""
+        if not self._waitingForTransport:
+            super().setLineMode(extra)
+            return
+        self._postponed = True
+        self._dataBuffer.append(extra)
+
+    def resumeProducing(self) -> None:
+        """The client has taken what there was for it."""
+        super().resumeProducing()
+        if self._postponed:
+            self._postponed = False
+            data, self._dataBuffer = b"".join(self._dataBuffer), []
+            self.setLineMode(data)
 
     def allHeadersReceived(self) -> None:
         """A request's head is complete."""
@@ -203,6 +235,7 @@ class Channel(HTTPChannel):
 
     def allContentReceived(self) -> None:
         """A request is complete."""
+        self._asked = True
         self.setRawMode()
         super().allContentReceived()
 
@@ -239,8 +272,11 @@ class Channel(HTTPChannel):
         """The connection is gone."""
         if self._goodbye is not None and self._goodbye.active():
             self._goodbye.cancel()
-        super().connectionLost(reason)
-        self._connections.remove(self)
+        self._head.stop()
+        try:
+            super().connectionLost(reason)
+        finally:
+            self._connections.remove(self)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         if self._refused:

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from crcache import events
+from crcache.web.peers import Tally
 
 if TYPE_CHECKING:
     from crcache.web.channel import Channel
@@ -35,10 +36,12 @@ class Connections:
     @ivar draining: whether every answer is its connection's last.
     """
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: Any, tally: Tally) -> None:
         """
         @param clock: the reactor's time.
+        @param tally: where they are counted, too.
         """
+        self._tally = tally
         self.draining = False
         self._clock = clock
         self._timers: dict[Channel, Any] = {}
@@ -56,12 +59,15 @@ class Connections:
     def add(self, channel: Channel) -> None:
         """A connection was made."""
         self._timers[channel] = None
+        self._tally.add(channel.peer)
         if self.draining:
             self._see_off(channel)
 
     def remove(self, channel: Channel) -> None:
         """A connection is gone."""
-        _cancel(self._timers.pop(channel, None))
+        if channel in self._timers:
+            _cancel(self._timers.pop(channel))
+            self._tally.remove(channel.peer)
         self._tell()
 
     def drain(self, seconds: float) -> Deferred[None]:

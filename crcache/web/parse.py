@@ -71,7 +71,8 @@ def parse(request: Request, default_registry: Registry, exchange: Exchange) -> A
         return Ping()
     registry, repository = which_registry(route.name, ns_of(request), user_agent, default_registry)
     exchange.registry, exchange.repository = registry, repository
-    client = Client(exchange.request_id, lines_of(headers, "Accept"), _authorization(headers), user_agent)
+    accept = lines_of(headers, "Accept")
+    client = Client(exchange.request_id, accept, _authorization(headers), user_agent, exchange.peer)
     body = request.method == b"GET"
     if isinstance(route, TagsRoute):
         exchange.reference = None

@@ -22,6 +22,7 @@ class Exchange:
     """What is known so far of a request and its answer. Times are the reactor's seconds.
 
     @ivar client: the address it came from.
+    @ivar peer: what that is counted under.
     @ivar reference: a tag or digest; of a path that is none of ours, the path without its query.
     @ivar digest: of the content that was asked for, once it is known.
     @ivar cache: as in L{IMeter.answered}.
@@ -37,6 +38,7 @@ class Exchange:
     client: str
     request_id: str
     began: float
+    peer: str = ""
     kind: str = "other"
     registry: Registry | None = None
     repository: Repository | None = None

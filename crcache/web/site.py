@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from io import BytesIO
-from typing import cast
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -19,6 +19,7 @@ from crcache import __version__, events
 from crcache.web.channel import Channel
 from crcache.web.drain import Connections
 from crcache.web.parse import request_id_of
+from crcache.web.peers import Admission, peer_of, unlimited
 from crcache.web.render import INTERNAL_ERROR, refuse
 
 log = Logger()
@@ -97,14 +98,28 @@ class Site(server.Site):
     There is no HTTP/2: bodies go straight from files to sockets.
 
     @ivar connected: its connections.
+    @ivar admission: says which are taken.
     """
 
     protocol = Channel  # type: ignore[assignment]
     noisy = False
 
-    def __init__(self, resource: IResource, reactor: IReactorTime) -> None:
+    def __init__(self, resource: IResource, reactor: IReactorTime, admission: Admission | None = None) -> None:
+        """
+        @param admission: C{None}: all are.
+        """
         super().__init__(resource, requestFactory=Request, timeout=IDLE, reactor=reactor)
-        self.connected = Connections(reactor)
+        self.admission = unlimited() if admission is None else admission
+        self.connected = Connections(reactor, self.admission.tally)
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """A connection was made. C{None}: it is closed at once."""
+        peer = peer_of(addr)
+        if not self.admission.admits(peer):
+            return None
+        channel = super().buildProtocol(addr)
+        channel.peer = peer
+        return channel
 
     @property
     def connections(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -13,13 +14,14 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from crcache import events
-from crcache.errors import CrcacheError, ShuttingDown
+from crcache.errors import CrcacheError, Overloaded, ShuttingDown
 from crcache.grammar.reference import Registry
 from crcache.interfaces import ICache, IMeter
 from crcache.outcomes import Relayed
 from crcache.sending import ISender
 from crcache.web.deliver import Delivery
 from crcache.web.parse import parse, request_id_of
+from crcache.web.peers import Tally, peer_of
 from crcache.web.render import end_short, refuse
 from crcache.web.requestlog import Exchange, RequestLog
 
@@ -30,16 +32,28 @@ log = Logger()
 
 
 class V2(Resource):
-    """All that a listener for clients answers. What is not under `/v2/` gets its 404 in the same JSON."""
+    """All that a listener for clients answers. What is not under `/v2/` gets its 404 in the same JSON.
+
+    @ivar tally: the requests that are worked at.
+    """
 
     isLeaf = True
 
     def __init__(
-        self, cache: ICache, sender: ISender, meter: IMeter, clock: IReactorTime, default_registry: Registry
+        self,
+        cache: ICache,
+        sender: ISender,
+        meter: IMeter,
+        clock: IReactorTime,
+        default_registry: Registry,
+        most_each: Callable[[], int] = lambda: 1 << 62,
     ) -> None:
         """
         @param default_registry: what a docker client means that names no registry; may be set anew at any time.
+        @param most_each: so many requests of one peer are worked at, whether or not it is still there.
         """
+        self.tally = Tally()
+        self._most_each = most_each
         super().__init__()
         self._cache = cache
         self._delivery = Delivery(sender, meter)
@@ -59,12 +73,14 @@ class V2(Resource):
             client=str(getattr(request.client, "host", "-")),
             request_id=request_id_of(request.requestHeaders),
             began=self._clock.seconds(),
+            peer=peer_of(request.client),
         )
 
         def gone(_: Failure) -> None:
             exchange.gone = True
 
         request.notifyFinish().addErrback(gone)
+        self.tally.add(exchange.peer)
         try:
             await self._serve(request, exchange)
         except CrcacheError as error:
@@ -77,12 +93,17 @@ class V2(Resource):
             told = CrcacheError(f"internal error; the log has request id {exchange.request_id}")
             self._refuse(request, exchange, told)
         finally:
+            self.tally.remove(exchange.peer)
             exchange.complete = bool(request.finished)
             exchange.first_byte = request.answered_at
             self._requests.finished(exchange, self._clock.seconds())
 
     async def _serve(self, request: Request, exchange: Exchange) -> None:
         ask = parse(request, self.default_registry, exchange)
+        if self.tally.of(exchange.peer) > (most := self._most_each()):
+            # Not the number that there are, by which a client could see what others behind its address do.
+            told = f"{most} requests from your address are being answered already; ask the registry itself, or later."
+            raise Overloaded(told, headers=[("Retry-After", "1")])
         outcome = await self._cache.handle(ask)
         if not exchange.gone:
             await self._delivery.deliver(request, exchange, outcome)

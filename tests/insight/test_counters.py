@@ -28,6 +28,7 @@ PROMISED = {
     "crcache_upstream_rate_limit_remaining": ("gauge", {"registry"}),
     "crcache_connections": ("gauge", set()),
     "crcache_requests_in_flight": ("gauge", set()),
+    "crcache_refused_connections_total": ("counter", {"reason"}),
     "crcache_draining": ("gauge", set()),
 }
 

@@ -143,7 +143,7 @@ class Resolving(AsyncTestCase):
 
         class Reactor:
             installed: Any = None
-            seconds = reactor.seconds  # type: ignore[attr-defined]
+            seconds = reactor.seconds
 
             def installNameResolver(self, resolver: Any) -> None:
                 self.installed = resolver

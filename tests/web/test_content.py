@@ -68,14 +68,19 @@ class AskTests(WebCase):
             ("X-Request-Id", "me-1"),
         )
         client = Client(
-            "me-1", ("application/a, application/b;q=0.5", "*/*"), Secret("Bearer abc"), user_agent="containerd/2.1"
+            "me-1",
+            ("application/a, application/b;q=0.5", "*/*"),
+            Secret("Bearer abc"),
+            user_agent="containerd/2.1",
+            peer="127.0.0.1",
         )
         self.assertEqual(self.cache.asks, [PullManifest(client, DOCKER_IO, ALPINE, Tag("3.20"))])
 
     async def test_blob_head(self) -> None:
         """A HEAD is asked without a body."""
         await self.ask(BLOB_PATH, ("X-Request-Id", "me-2"), method="HEAD")
-        self.assertEqual(self.cache.asks, [PullBlob(Client("me-2"), DOCKER_IO, ALPINE, DIGEST, body=False)])
+        client = Client("me-2", peer="127.0.0.1")
+        self.assertEqual(self.cache.asks, [PullBlob(client, DOCKER_IO, ALPINE, DIGEST, body=False)])
 
     async def test_registry_in_path(self) -> None:
         """Without ns, a host in front of the name is the registry."""
