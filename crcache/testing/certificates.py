@@ -69,9 +69,9 @@ class Authority:
         """
         return self._issue(hosts, ExtendedKeyUsageOID.SERVER_AUTH, days)
 
-    def client(self, name: str = "crcache") -> Certificate:
-        """A certificate for a client."""
-        return self._issue([name], ExtendedKeyUsageOID.CLIENT_AUTH, VALID)
+    def client(self, name: str = "crcache", days: tuple[int, int] = VALID) -> Certificate:
+        """A certificate for a client; C{days} as in L{server}."""
+        return self._issue([name], ExtendedKeyUsageOID.CLIENT_AUTH, days)
 
     def context(self, hosts: Sequence[str] = ("127.0.0.1", "localhost"), client_ca: bytes | None = None) -> object:
         """A context factory to listen with.
