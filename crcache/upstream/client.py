@@ -122,6 +122,7 @@ class Upstream:
     def close(self) -> Deferred[None]:
         """Abort all connections and answer no more questions. Fires when the last connection is gone."""
         self._closed = True
+        self._limits.close(_ending)
         self._pauses.end()
         return self._exchanger.close()
 

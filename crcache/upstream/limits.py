@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
+from crcache.errors import CrcacheError
 from crcache.grammar.reference import Registry
 from crcache.upstream.shared import Recent
 from crcache.upstream.turns import Place, Turns
@@ -64,6 +65,7 @@ class Limits:
         self._named = named
         self._turns: dict[_Key, Turns] = {}
         self._strangers = Turns(STRANGERS, QUEUE, "an answer of registries that have not answered before")
+        self._closed: Callable[[], CrcacheError] | None = None
         self.known: Recent[Origin, bool] = Recent(_KNOWN)
 
     def acquire(self, origin: Origin, body: bool, registry: Registry | None = None, peer: str = "") -> Deferred[Slot]:
@@ -77,6 +79,8 @@ class Limits:
         return Deferred.fromCoroutine(self._acquire((origin, body), registry, peer))
 
     async def _acquire(self, key: _Key, registry: Registry | None, peer: str) -> Slot:
+        if self._closed is not None:
+            raise self._closed()
         turns = self._turns.get(key)
         if turns is None:
             turns = self._turns[key] = Turns(self._bodies if key[1] else SMALL, QUEUE, f"a connection to {key[0]}")
@@ -93,6 +97,12 @@ class Limits:
             self.left(key)
             raise
         return Slot(self, key, place, strange)
+
+    def close(self, error: Callable[[], CrcacheError]) -> None:
+        """Nobody gets a slot any more: who waits for one, or comes, fails with that."""
+        self._closed = error
+        for turns in (self._strangers, *self._turns.values()):
+            turns.close(error)
 
     def left(self, key: _Key) -> None:
         """Forget an origin that nobody asks, since names come from clients. Idempotent."""

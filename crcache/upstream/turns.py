@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from crcache.errors import OriginBusy
+from crcache.errors import CrcacheError, OriginBusy
 
 #: One in so many places is kept for peers that have fewer than all others may take.
 _KEPT = 8
@@ -54,6 +55,7 @@ class Turns:
         self._peers: OrderedDict[str, OrderedDict[str, deque[Deferred[Place]]]] = OrderedDict()
         self._counts: dict[str, int] = {}
         self._waiting = 0
+        self._closed: Callable[[], CrcacheError] | None = None
 
     @property
     def unused(self) -> bool:
@@ -70,6 +72,8 @@ class Turns:
 
         Fails with L{OriginBusy} if there are too many who wait, now or later.
         """
+        if self._closed is not None:
+            return fail(self._closed())
         if self._free and self._may(peer):
             return succeed(self._place(peer))
         if self._waiting >= self._most and not self._make_room(peer):
@@ -79,6 +83,16 @@ class Turns:
         self._counts[peer] = self._counts.get(peer, 0) + 1
         self._waiting += 1
         return waiter
+
+    def close(self, error: Callable[[], CrcacheError]) -> None:
+        """Nobody gets a place any more: who waits for one, or comes, fails with that."""
+        self._closed = error
+        while self._peers:
+            peer, registries = next(iter(self._peers.items()))
+            registry, queue = next(iter(registries.items()))
+            waiter = queue[0]
+            self._forget(peer, registry, waiter)
+            waiter.errback(error())
 
     def _may(self, peer: str) -> bool:
         return not peer or self._held.get(peer, 0) < self._share

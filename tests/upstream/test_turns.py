@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from crcache.errors import OriginBusy
+from crcache.errors import OriginBusy, ShuttingDown
 from crcache.grammar.reference import Registry
 from crcache.upstream import limits
 from crcache.upstream.limits import Limits
@@ -138,6 +138,17 @@ class TurnsTests(TurnsCase):
         self.assertTrue(turns.unused)
         self.assertEqual((turns._held, turns._counts, dict(turns._peers)), ({}, {}, {}))
 
+    def test_closed(self) -> None:
+        """When it all ends, who waits is told, and so is who comes."""
+        turns = Turns(1, 100, "x")
+        self.ask(turns, "held", "p")
+        waiting = [self.ask(turns, "x", peer, registry) for peer in "pq" for registry in "ab" for _ in range(2)]
+        turns.close(lambda: ShuttingDown("over"))
+        for each in (*waiting, self.ask(turns, "late", "r")):
+            self.failureResultOf(each, ShuttingDown)
+        self.release()
+        self.assertEqual((self.got, turns.unused), (["held"], True))
+
     def test_twice(self) -> None:
         """To release a place twice lets one go, not two."""
         turns = Turns(1, 100, "x")
@@ -194,6 +205,15 @@ class LimitsTests(SynchronousTestCase):
         made = self.limits()
         self.strangers(made, 40, "p")
         self.successResultOf(made.acquire(origin_of("https://b.test"), False, B, "q"))
+
+    def test_closed(self) -> None:
+        """So it is with slots of either kind, also at origins that nobody has asked yet."""
+        made = self.limits()
+        asking = self.strangers(made, 40)
+        made.close(lambda: ShuttingDown("over"))
+        for each in asking[16:]:
+            self.failureResultOf(each, ShuttingDown)
+        self.failureResultOf(made.acquire(origin_of("https://a.test"), False, A), ShuttingDown)
 
     def test_no_trace(self) -> None:
         """Whoever gets no slot, or leaves, has none of either kind."""
