@@ -34,7 +34,7 @@ class FetchTests(StoryCase):
     def several(self, urls: int) -> None:
         """The registry has so many URLs from now on."""
         self.urls = urls
-        parts = self.store, self.origin, Inline(), self.day
+        parts = self.store, self.origin, self.privacies, Inline(), self.day
         self.provenance = Provenance(*parts, keep=True, urls=lambda _: urls)
 
     def get(self, reference: Tag | Digest = TAG) -> Deferred[Manifest]:
@@ -133,7 +133,7 @@ class FetchTests(StoryCase):
 
     def test_cut_for_too_long(self) -> None:
         """It is not asked for again when those who wait have waited for too long."""
-        self.provenance = Provenance(self.store, self.origin, Inline(), self.day, True, self.clock, lambda _: 3)
+        self.provenance = Provenance(self.store, self.origin, self.privacies, Inline(), self.day, True, self.clock, lambda _: 3)
         self.upstream.turns = [Turn(stall=50)]
         waiting = self.get()
         self.clock.advance(PATIENCE)
@@ -187,7 +187,7 @@ class FetchTests(StoryCase):
 
     def test_too_slow(self) -> None:
         """A body that drips holds those who wait for it for a while, not for ever; its origin has failed then."""
-        self.provenance = Provenance(self.store, self.origin, Inline(), self.day, True, self.clock)
+        self.provenance = Provenance(self.store, self.origin, self.privacies, Inline(), self.day, True, self.clock)
         self.upstream.turns = [Turn(stall=50)]
         waiting = self.get()
         self.clock.advance(PATIENCE - 1)
@@ -200,7 +200,7 @@ class FetchTests(StoryCase):
     def test_one_time(self) -> None:
         """However often it is asked for, all questions and bodies have one time together; no timer is left."""
         for last in (Turn(stall=50), Turn(hold=True)):
-            self.provenance = Provenance(self.store, self.origin, Inline(), self.day, True, self.clock, lambda _: 3)
+            self.provenance = Provenance(self.store, self.origin, self.privacies, Inline(), self.day, True, self.clock, lambda _: 3)
             cut = Turn(cut=50, hold=True)
             self.upstream.turns = [cut, last]
             waiting = self.get()
@@ -272,7 +272,7 @@ class HeadTests(StoryCase):
         lie = Turn(headers={"Docker-Content-Digest": str(Digest.of(b"other"))})
         self.upstream.turns = [lie]
         self.failureResultOf(self.head(digest), OriginLied)
-        self.provenance = Provenance(self.store, self.origin, Inline(), self.day, True, urls=lambda _: 2)
+        self.provenance = Provenance(self.store, self.origin, self.privacies, Inline(), self.day, True, urls=lambda _: 2)
         self.queries()
         self.upstream.turns = [lie]
         found = self.successResultOf(self.head(digest))
