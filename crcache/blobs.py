@@ -151,6 +151,8 @@ class Blobs:
         query = replace(blob_query(ask), authorization=ask.client.authorization)
         size = None if holding.member is None else holding.member.size
         joined = self._fills.running(ask.registry, ask.digest, ask.repository) is not None
+        if joined and not await self._access.admits(ask, query):
+            return await self._relay(ask, private=True, size=size)
         fill = self._fills.begin(query, size)
         body = fill.lend(ask.client.authorization)
         try:

@@ -133,7 +133,9 @@ class FetchTests(StoryCase):
 
     def test_cut_for_too_long(self) -> None:
         """It is not asked for again when those who wait have waited for too long."""
-        self.provenance = Provenance(self.store, self.origin, self.privacies, Inline(), self.day, True, self.clock, lambda _: 3)
+        self.provenance = Provenance(
+            self.store, self.origin, self.privacies, Inline(), self.day, True, self.clock, lambda _: 3
+        )
         self.upstream.turns = [Turn(stall=50)]
         waiting = self.get()
         self.clock.advance(PATIENCE)
@@ -200,7 +202,9 @@ class FetchTests(StoryCase):
     def test_one_time(self) -> None:
         """However often it is asked for, all questions and bodies have one time together; no timer is left."""
         for last in (Turn(stall=50), Turn(hold=True)):
-            self.provenance = Provenance(self.store, self.origin, self.privacies, Inline(), self.day, True, self.clock, lambda _: 3)
+            self.provenance = Provenance(
+                self.store, self.origin, self.privacies, Inline(), self.day, True, self.clock, lambda _: 3
+            )
             cut = Turn(cut=50, hold=True)
             self.upstream.turns = [cut, last]
             waiting = self.get()
@@ -272,7 +276,9 @@ class HeadTests(StoryCase):
         lie = Turn(headers={"Docker-Content-Digest": str(Digest.of(b"other"))})
         self.upstream.turns = [lie]
         self.failureResultOf(self.head(digest), OriginLied)
-        self.provenance = Provenance(self.store, self.origin, self.privacies, Inline(), self.day, True, urls=lambda _: 2)
+        self.provenance = Provenance(
+            self.store, self.origin, self.privacies, Inline(), self.day, True, urls=lambda _: 2
+        )
         self.queries()
         self.upstream.turns = [lie]
         found = self.successResultOf(self.head(digest))

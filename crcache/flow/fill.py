@@ -46,6 +46,7 @@ class Fill:
     @ivar confirmed: the repositories whose origin has agreed to send this body.
     @ivar lied: whether it has failed because the origin sent something else.
     @ivar key: which of the fills it is.
+    @ivar found: whether the content was there already, so that nobody has shown it for this fill's sake.
     @ivar paused: whether it has been left, resumable, since nobody is there whose credentials could be used.
     """
 
@@ -62,6 +63,7 @@ class Fill:
         self.query = replace(query, authorization=None)
         self.key = tools.key(query)
         self.lied = False
+        self.found = False
         self.paused = False
         self._lies = 0
         self._lending: Lending | None = None
@@ -241,6 +243,7 @@ class Fill:
             found = await self._tools.store.ingest(*self.key)
             self._source = found
             if not IIngest.providedBy(found):
+                self.found = True
                 self.verified(_size(found))
                 return
             ingest = found
