@@ -18,7 +18,7 @@ from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.granting import IGrants
 from crcache.interfaces import IStore, IUpstream
-from crcache.origin import FAILING, remembered_refusal
+from crcache.origin import AWAY, remembered_refusal
 from crcache.policy import access
 from crcache.policy.access import Right, lets_in
 from crcache.privacies import Privacies
@@ -101,7 +101,7 @@ class Access:
         found = await self._proved(head, authorization)
         if found is None or isinstance(found, bool):
             return bool(found)
-        if isinstance(found, FAILING):
+        if isinstance(found, AWAY):
             raise await self.instead(ask, found)
         raise found
 
@@ -125,7 +125,7 @@ class Access:
             return head.reference, True
         refused = refusal(answer, head)
         refused.settled = said is False
-        return head.reference, refused if said is False or isinstance(refused, FAILING) else None
+        return head.reference, refused if said is False or isinstance(refused, AWAY) else None
 
     async def instead(self, ask: PullManifest | PullBlob, problem: CrcacheError) -> CrcacheError:
         """What a client is told when its origin fails: of a private repository nothing but how to get in, unless it is

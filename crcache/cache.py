@@ -11,7 +11,7 @@ from crcache.blobs import Blobs
 from crcache.facts import Query
 from crcache.interfaces import ICache
 from crcache.manifests import Manifests
-from crcache.origin import FAILING, Origin
+from crcache.origin import AWAY, Origin
 from crcache.outcomes import Outcome, Pong, Relayed
 
 
@@ -41,7 +41,7 @@ class Cache:
     async def _pull(self, ask: PullManifest | PullBlob) -> Outcome:
         try:
             return await (self._manifests.pull(ask) if isinstance(ask, PullManifest) else self._blobs.pull(ask))
-        except FAILING as problem:
+        except AWAY as problem:
             raise await self._access.instead(ask, problem) from None
 
     async def _list(self, ask: ListTags | ListReferrers) -> Relayed:

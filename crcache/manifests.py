@@ -74,16 +74,24 @@ class Manifests:
         @raise crcache.errors.CrcacheError: if it is not to be had.
         """
         try:
-            return await self._pull(ask)
-        except (Unauthorized, Denied) as problem:
-            if ask.client.authorization is None or problem.settled:
-                raise
-            return await self._apart.privately(ask)
+            return await self._opened(ask, lambda: self._pull(ask))
         except OriginRefused as problem:
             # RFC 9110, 15.5.7: there is nothing that C{Accept}, which was crcache's own, would take.
             if problem.detail != {"status": 406} or not ask.client.accept:
                 raise
             return await self._apart.suiting(ask)
+
+    async def _opened(self, ask: PullManifest, own: Callable[[], Coroutine[Any, Any, Manifest]]) -> Manifest:
+        """What crcache's own way gets; if that is refused, what the client's credentials get."""
+        try:
+            return await own()
+        except (Unauthorized, Denied, ManifestUnknown) as problem:
+            if ask.client.authorization is None or problem.settled:
+                raise
+            # A 404 may be what a private repository answers strangers.
+            if isinstance(problem, ManifestUnknown) and not await self._access.refused(ask):
+                raise
+            return await self._apart.privately(ask)
 
     async def _pull(self, ask: PullManifest) -> Manifest:
         if isinstance(ask.reference, Digest):
@@ -133,14 +141,11 @@ class Manifests:
 
     async def _granted(self, ask: PullManifest, tag: Tag, entry: TagEntry) -> Manifest:
         """What a private tag's entry says, to clients whom the origin lets in; it says so to others itself."""
-        if ask.client.authorization is None:
-            return await self._anew(ask, tag)
         freshness = judge(entry.checked, self._clock(), self._rules.times(ask.registry))
-        fresh = freshness is Freshness.FRESH
-        if fresh and await self._access.admits(ask, question(ask, tag, "HEAD")):
+        if freshness is Freshness.FRESH and await self._access.admits(ask, question(ask, tag, "HEAD")):
             return await self._meant(ask, tag, entry, CacheStatus.HIT)
         try:
-            return await self._apart.privately(ask)
+            return await self._opened(ask, lambda: self._anew(ask, tag))
         except FAILING as problem:
             if not await self._access.known(ask):
                 raise
@@ -251,10 +256,15 @@ class Manifests:
     async def _noting(
         self, ask: PullManifest, reference: Tag | Digest, method: Method, asking: Coroutine[Any, Any, T]
     ) -> T:
-        """What comes of asking in crcache's own way; a 404 is remembered, and after a GET's the tag forgotten."""
+        """What comes of asking in crcache's own way; a 404 is remembered, and after a GET's the tag forgotten.
+
+        Not so of a private repository: there it may be what strangers are answered.
+        """
         try:
             return await asking
         except ManifestUnknown:
+            if await self._access.refused(ask):
+                raise
             if self._keeps(reference):
                 self._absences.add(ask, reference, method, self._rules.times(ask.registry).negative_ttl)
             if method == "GET" and isinstance(reference, Tag):

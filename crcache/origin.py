@@ -23,8 +23,10 @@ from crcache.grammar.reference import Registry, Repository
 from crcache.interfaces import IAnswer, IUpstream
 from crcache.privacies import Privacies
 
+#: The origin cannot be asked for now.
+AWAY = (OriginUnreachable, OriginFailed, OriginBusy, OriginTimeout)
 #: The origin could not do what it should have: what is cached may be served instead.
-FAILING = (OriginUnreachable, OriginFailed, OriginBusy, OriginTimeout, OriginLied, BodyCut)
+FAILING = (*AWAY, OriginLied, BodyCut)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ class Witness:
 
     def _own(self, answer: IAnswer, query: Query) -> None:
         if refuses(answer.status, isinstance(query.reference, Tag)):
-            found = answer.headers.getRawHeaders(b"WWW-Authenticate", [])
+            # RFC 9110, 15.5.4: what a 403 is sent to is of no use there.
+            found = answer.headers.getRawHeaders(b"WWW-Authenticate", []) if answer.status == 401 else []
             self._privacies.refused(query, tuple(line.decode("latin-1") for line in found))
         elif query.kind == "manifest" and 200 <= answer.status < 300:
             self._privacies.opened(query)

@@ -23,7 +23,6 @@ from crcache.settings import ACCESS_OPEN
 from crcache.testing.upstream import Turn
 from tests.story import (
     CHALLENGE,
-    CONFIG,
     LAYER,
     OTHER_REGISTRY,
     OTHER_REPOSITORY,
@@ -103,7 +102,7 @@ class ManifestTests(PrivateCase):
         """What a client's credentials fetched is kept, and served from disk to whoever brings them again."""
         found = self.pull(self.manifest(authorization=TOKEN))
         self.assertEqual((found.body, found.cache), (self.upstream.content[TAG], CacheStatus.STORED))
-        self.assertEqual(self.used(), [("HEAD", None)][:0] + self.first_questions())
+        self.assertEqual(self.used(), self.first_questions())
         for ask in (self.manifest(authorization=TOKEN), self.manifest(self.digest, authorization=TOKEN)):
             self.assertIs(self.pull(ask).cache, CacheStatus.HIT)
         self.assertEqual(self.used(), [])
@@ -438,7 +437,7 @@ class BlobTests(PrivateCase):
         """A fetch that is under way is followed by those who are let in, and by nobody else."""
         turn = Turn(stall=100)
         rule = self.upstream.rule
-        self.upstream.rule = lambda query: rule(query) or (turn if query.method == "GET" else None)  # type: ignore[misc]
+        self.upstream.rule = lambda query: rule(query) or (turn if query.method == "GET" else None)
         self.outcome(self.blob(DIGEST, authorization=TOKEN))
         self.queries()
         self.assertChallenged(self.blob(DIGEST))
@@ -532,17 +531,36 @@ class ElsewhereTests(PrivateCase):
             self.refusal(self.manifest(TAG, registry=ask.registry, repository=ask.repository), ManifestUnknown)
         self.assertEqual(Digest.of(data), self.digest)
 
+    def prove(self, ask: Any) -> None:
+        """All of it comes from there."""
+        found = self.outcome(ask)
+        assert isinstance(found, Relayed), found
+        self.assertEqual((found.digest, found.answer.status), (DIGEST, 200))
+        found.answer.abort()
+        self.assertNotIn((ask.registry, ask.repository, DIGEST), self.store.members)
+        assert found.proved is not None
+        found.proved(len(LAYER))
+
     def test_all_of_it(self) -> None:
         """Whoever's origin sends all of it has shown that it has it: from then on it comes from disk there, too."""
-        for ask in self.ways:
-            found = self.outcome(ask)
-            assert isinstance(found, Relayed), found
-            self.assertEqual((found.digest, found.answer.status), (DIGEST, 200))
-            found.answer.abort()
-            self.assertNotIn((ask.registry, ask.repository, DIGEST), self.store.members)
-            assert found.proved is not None
-            found.proved(len(LAYER))
-            self.assertIs(self.cache_status(ask), CacheStatus.HIT)
+        self.prove(self.ways[0])
+        self.queries()
+        self.assertIs(self.cache_status(self.ways[0]), CacheStatus.HIT)
+        self.assertEqual(self.used(), [])
+        self.day.now += 10
+        self.assertChallenged(self.blob(DIGEST))
+
+    def test_all_of_it_privately(self) -> None:
+        """If it did so for a client's credentials, it is for those whom that origin lets in, and nobody else yet."""
+        closed = Turn(status=401, headers={"WWW-Authenticate": CHALLENGE})
+        self.upstream.rule = lambda query: None if query.authorization == LATER else closed
+        self.prove(self.blob(DIGEST, registry=EVIL, authorization=LATER))
+        self.queries()
+        self.assertIs(self.cache_status(self.blob(DIGEST, registry=EVIL, authorization=LATER)), CacheStatus.HIT)
+        self.assertEqual(self.used(), [])
+        self.day.now += 10
+        self.assertChallenged(self.blob(DIGEST, registry=EVIL))
+        self.assertClosed()
 
     def test_part_of_it(self) -> None:
         """A part proves nothing."""
@@ -555,7 +573,7 @@ class ElsewhereTests(PrivateCase):
 
     def test_while_it_comes(self) -> None:
         """Nor does a fetch that is under way lead there."""
-        other = Digest.of(CONFIG)
+        other = self.add(LAYER[::-1] + LAYER)
         turn = Turn(stall=3)
         rule = self.rule
         self.upstream.rule = lambda query: rule(query) or (turn if query.authorization == TOKEN else None)
