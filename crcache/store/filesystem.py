@@ -17,7 +17,7 @@ from crcache.errors import StoreAway, StoreError
 from crcache.facts import Membership, TagEntry
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository, Tag
-from crcache.interfaces import IBody, IStore
+from crcache.interfaces import IBody, IIngest, IStore
 from crcache.store import version
 from crcache.store.content import Content
 from crcache.store.contents import Contents, unlink
@@ -201,22 +201,22 @@ class Filesystem:
 
     # Fills
 
-    def ingest(self, registry: Registry, digest: Digest, repository: Repository | None = None) -> Deferred[Any]:
+    def ingest(self, registry: Registry, digest: Digest) -> Deferred[IIngest | IBody]:
         """As L{IStore.ingest}."""
-        return self._ingest(registry, digest, repository, _TRIES)
+        return self._ingest(registry, digest, _TRIES)
 
-    def _ingest(self, registry: Registry, digest: Digest, repository: Repository | None, tries: int) -> Deferred[Any]:
+    def _ingest(self, registry: Registry, digest: Digest, tries: int) -> Deferred[Any]:
         def content(fill: FileIngest | None) -> FileIngest | Deferred[Any]:
             return self._find(digest, _TRIES).addCallback(again) if fill is None else fill
 
         def again(found: Content | None) -> Content | Deferred[Any]:
             if found is None and not tries:
                 raise StoreError(f"{self._layout.content(digest)}: is there, but cannot be opened as a file")
-            return self._ingest(registry, digest, repository, tries - 1) if found is None else found
+            return self._ingest(registry, digest, tries - 1) if found is None else found
 
-        return self._workers.run(self._begin, registry, digest, repository).addCallback(content)
+        return self._workers.run(self._begin, registry, digest).addCallback(content)
 
-    def _begin(self, registry: Registry, digest: Digest, private: Repository | None) -> FileIngest | None:
+    def _begin(self, registry: Registry, digest: Digest) -> FileIngest | None:
         version.restore(self._layout)
         contents = self.contents
 
@@ -226,7 +226,7 @@ class Filesystem:
                 self._enrol(registry, repository, [membership])
 
         finish = Finish(lambda fd: contents.seals.set(fd, digest), enrol)
-        place = self._layout.fill(registry, digest, private)
+        place = self._layout.fill(registry, digest)
         return FileIngest.begin(self._workers, self._syncing, place, self._boot, finish)
 
     # What repositories hold

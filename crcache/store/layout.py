@@ -45,10 +45,9 @@ class Layout:
         """Committed content."""
         return self.blobs / digest.algorithm / digest.hex
 
-    def fill(self, registry: Registry, digest: Digest, repository: Repository | None = None) -> Place:
+    def fill(self, registry: Registry, digest: Digest) -> Place:
         """A fill. A registry's name is hashed: it may hold characters that tools dislike, and be long."""
-        whose = str(registry) if repository is None else f"{registry}/{repository}"
-        hashed = hashlib.sha256(whose.encode()).hexdigest()[:16]
+        hashed = hashlib.sha256(str(registry).encode()).hexdigest()[:16]
         name = f"{hashed}-{digest.algorithm}-{digest.hex}"
         return Place(digest, self.ingest / name, self.ingest / f"{name}.marks", self.content(digest))
 

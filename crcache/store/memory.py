@@ -21,9 +21,6 @@ from crcache.workers import Inline, Workers
 
 _BOOT = bytes(16)
 
-#: A fill's registry and digest, and the repository that it is private to.
-_Key = tuple[Registry, Digest, Repository | None]
-
 
 class _Fill:
     """The two files of one fill, and whether somebody owns it."""
@@ -43,7 +40,7 @@ class _Fill:
 class MemoryIngest(OpenIngest):
     """One party's view of a fill in memory."""
 
-    def __init__(self, store: Memory, key: _Key, fill: _Fill, workers: Workers) -> None:
+    def __init__(self, store: Memory, key: tuple[Registry, Digest], fill: _Fill, workers: Workers) -> None:
         super().__init__(workers)
         self._store = store
         self._key = key
@@ -67,7 +64,7 @@ class MemoryIngest(OpenIngest):
         if self._marks.size is None:
             self._marks.size = size
         self._marks.state = State.VERIFIED
-        registry, digest, _ = self._key
+        registry, digest = self._key
         if self._store.fills.get(self._key) is self._fill:
             self._store.contents[digest] = Content(duplicate(self._data), size, self._store.clock())
             for repository, membership in members:
@@ -103,7 +100,7 @@ class Memory:
         """
         self.clock = clock
         self.contents: dict[Digest, Content] = {}
-        self.fills: dict[_Key, _Fill] = {}
+        self.fills: dict[tuple[Registry, Digest], _Fill] = {}
         self.members: dict[tuple[Registry, Repository, Digest], Membership] = {}
         self.tags: dict[tuple[Registry, Repository, Tag], TagEntry] = {}
         self._workers = Inline() if workers is None else workers
@@ -156,14 +153,12 @@ class Memory:
             del self.contents[digest]
         return succeed(None)
 
-    def ingest(
-        self, registry: Registry, digest: Digest, repository: Repository | None = None
-    ) -> Deferred[IIngest | IBody]:
+    def ingest(self, registry: Registry, digest: Digest) -> Deferred[IIngest | IBody]:
         """As L{IStore.ingest}."""
         content = self.contents.get(digest)
         if content is not None and content.size is not None:
             return succeed(Content(content.open(), content.size, content.used))
-        key = registry, digest, repository
+        key = registry, digest
         fill = self.fills.get(key)
         if fill is None:
             fill = self.fills[key] = _Fill(digest.hex)

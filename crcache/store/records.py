@@ -49,7 +49,6 @@ def merged(old: Membership | None, new: Membership, now: float) -> Membership:
         old.size if new.size is None else new.size,
         old.open or new.open,
         now if old.since is None else old.since,
-        max(old.fetched, new.fetched),
     )
 
 
