@@ -153,6 +153,7 @@ class Engine:
         upstream = self._upstream(config)
         self.config.use(config)
         self.upstream.use(upstream)
+        self._privacies.try_again()
         self.meter.name(_named(config))
         self.v2.default_registry = config.default_registry
         if self._opened:

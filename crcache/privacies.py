@@ -34,6 +34,7 @@ class Privacies:
         self._store = store
         self._clock = clock
         self._seconds = seconds
+        self._since = 0.0
         self._here: OrderedDict[tuple[Registry, Repository], Privacy] = OrderedDict()
 
     async def find(self, registry: Registry, repository: Repository) -> Privacy | None:
@@ -53,7 +54,13 @@ class Privacies:
     async def lately(self, registry: Registry, repository: Repository) -> Privacy | None:
         """The refusal that clients can be told without asking again, if there is one."""
         found = await self.find(registry, repository)
+        if found is not None and found.checked < self._since:
+            return None
         return found if remembered(found, self._clock(), self._seconds(registry)) else None
+
+    def try_again(self) -> None:
+        """Credentials have changed: what was refused before may not be refused any more."""
+        self._since = self._clock()
 
     def refused(self, query: Query, challenges: tuple[str, ...]) -> None:
         """The origin has just refused crcache's own way."""
