@@ -171,7 +171,6 @@ def _make_key(directory: int) -> None:
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
         try:
-            os.fchmod(fd, 0o600)
             if os.write(fd, secrets.token_bytes(_KEY_LENGTH)) != _KEY_LENGTH:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:

@@ -424,6 +424,30 @@ class SweepTests(GrantsCase):
         self.assertEqual(self.files(), [])
 
 
+class RaceTests(GrantsCase):
+    """Two that begin at once, step by step."""
+
+    def test_key(self) -> None:
+        """Whoever is second to make a key uses the first one's, and leaves nothing of its own."""
+        first, second = self.make(), self.make()
+
+        class Late:
+            def __getattr__(self, name: str) -> Any:
+                return late if name == "link" else getattr(os, name)
+
+        def late(*args: Any, **kwargs: Any) -> None:
+            vars(module)["os"] = os
+            self.add(first)
+            os.link(*args, **kwargs)
+
+        self.addCleanup(vars(module).__setitem__, "os", os)
+        vars(module)["os"] = Late()
+        self.add(second, Secret("other"))
+        self.assertTrue(self.known(first, Secret("other")))
+        self.assertTrue(self.known(second))
+        self.assertEqual([path.name for path in self.path.iterdir() if len(path.name) < 64], ["key"])
+
+
 ANOTHER = """
 import sys
 from pathlib import Path
