@@ -16,6 +16,8 @@ from crcache.flow.fills import Fills
 from crcache.flow.sender import Sender
 from crcache.flow.tools import Room, Tools
 from crcache.grammar.reference import Registry
+from crcache.grants.grants import Grants
+from crcache.grants.place import runtime_directory
 from crcache.insight.metrics import Meter
 from crcache.interfaces import ICache
 from crcache.live import Switched, SwitchedCache, SwitchedUpstream
@@ -45,6 +47,8 @@ NAME_THREADS = 8
 DOUBTING_THREADS = 2
 CHECKING_THREADS = 1
 CONFIG_THREADS = 1
+#: Not more: what is granted and then refused must be noted in this order.
+GRANTING_THREADS = 1
 
 
 class Engine:
@@ -56,6 +60,7 @@ class Engine:
     @ivar workers: all the threads.
     @ivar usage: how much content there is; it begins to look with L{open}, and has to be stopped.
     @ivar scrub: checks content again; likewise.
+    @ivar grants: who may read private content; likewise.
     """
 
     def __init__(
@@ -67,7 +72,7 @@ class Engine:
         day: Callable[[], float] = time.time,
     ) -> None:
         """
-        @param environ: says where the proxies are, if the configuration does not.
+        @param environ: says where the proxies are, if the configuration does not, and where grants are shared.
         @param waiting: why the store is not open.
         @param day: the time of day, in seconds since the epoch.
         @raise crcache.errors.ConfigError: if a proxy is not one.
@@ -84,6 +89,7 @@ class Engine:
         # They hash whole files, for which manifests, and what is hashed as it comes, would have to wait.
         self._doubting = Workers(reactor, DOUBTING_THREADS, "crcache-doubting")
         checking = Workers(reactor, CHECKING_THREADS, "crcache-checking")
+        granting = Workers(reactor, GRANTING_THREADS, "crcache-granting")
         self.workers = [
             disk,
             syncing,
@@ -93,6 +99,7 @@ class Engine:
             self._doubting,
             checking,
             self.reading_config,
+            granting,
         ]
 
         self.config = Switched(config)
@@ -110,6 +117,9 @@ class Engine:
             timer=reactor,
         )
         self.scrub = Scrub(Checker(self.store.contents), checking, reactor, time.time, lambda: self.usage.content)
+        # Another daemon's registries may be others by the same names, and so may its cache be.
+        scope = str(config.cache_directory)
+        self.grants = Grants(runtime_directory(environ), granting, reactor, scope=scope)
         self._health = Health(reactor)
         self.upstream = SwitchedUpstream(self._upstream(config))
         self._privacies = Privacies(
@@ -141,6 +151,7 @@ class Engine:
         self._opened = True
         self.usage.start()
         self.scrub.start()
+        self.grants.start()
         self._cache.use(self._story(self.config.now))
 
     def use(self, config: Config) -> None:

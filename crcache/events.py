@@ -86,6 +86,7 @@ RELOADED = Event("reloaded", "f1de4a6b19c84815bb62bfebd82cc3a8")
 RELOAD_REFUSED = Event("reload-refused", "3d0d5d753c7b410fa37a2a7b789971b9")
 RESTART_NEEDED = Event("restart-needed", "3358396b54d74df98431eda77f73e1d1")
 WARNING = Event("warning", "e47e08a38ce04cbc83d88215f7595894")
+GRANTS_ALONE = Event("grants-alone", "05513a528fe24c06a0ed5af9051fbd06")
 INTERNAL_ERROR = Event("internal-error", "dbcc8691cf4b424ca68c749bb073ffad")
 
 # The log itself ----------------------------------------------------------------------------

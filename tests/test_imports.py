@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "facts": "grammar secret",
     "interfaces": "errors facts grammar",
     "granting": "grammar secret",
+    "grants": "events grammar granting secret workers",
     "sending": "grammar interfaces",
     "outcomes": "grammar interfaces sending",
     "policy": "facts grammar settings",
