@@ -238,6 +238,7 @@ def _on_start(reactor: Any, engine: Engine, renewal: Renewal) -> Callable[[], No
         engine.usage.stop()
         engine.scrub.stop()
         renewal.stop()
+        engine.grants.stop()
         names.retire()
 
     return undo
