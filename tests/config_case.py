@@ -16,9 +16,17 @@ CERTIFICATE, KEY = _CLIENT.certificate.decode(), _CLIENT.key.decode()
 
 #: Every key there is, none with its default; relative to a directory that has C{tls/}.
 FULL = """
-listen: [tcp:3000, "tcp:3443:interface=127.0.0.1"]
+listen: [tcp:3000, "tls:3443:interface=127.0.0.1"]
 admin: unix:/run/crcache/admin.sock
 drain-timeout: 1m
+tls:
+  certificate: tls/client.pem
+  key: tls/client.key
+  clients: {ca: tls/ca.pem}
+limits:
+  connections: 100
+  connections-per-peer: 10
+  requests-per-peer: 5
 cache:
   directory: /srv/cache
   manifests: no

@@ -9,7 +9,16 @@ from crcache.config import Loaded, Overrides, default_cache_directory, load
 from crcache.errors import ConfigError
 from crcache.grammar.reference import DOCKER_IO, Registry
 from crcache.secret import Secret
-from crcache.settings import Config, Credential, Credentials, RegistrySettings, Times, UpstreamSettings
+from crcache.settings import (
+    ClientLimits,
+    Config,
+    Credential,
+    Credentials,
+    RegistrySettings,
+    Times,
+    TlsSettings,
+    UpstreamSettings,
+)
 from tests.config_case import FULL, ConfigCase
 
 
@@ -18,7 +27,7 @@ class LoadTests(ConfigCase):
         """An empty file and no file are the defaults that the settings have."""
         expected = Config(cache_directory=Path("/home/somebody/.cache/crcache"))
         self.assertEqual(self.config(""), expected)
-        self.assertEqual(self.config("cache:\nupstream:\nregistries:\nreach:\n"), expected)
+        self.assertEqual(self.config("cache:\nupstream:\nregistries:\nreach:\ntls:\nlimits:\n"), expected)
         loaded = load(None, Overrides(), {"HOME": "/home/somebody"}, reactor=object(), default=self.directory / "none")
         self.assertEqual(loaded, Loaded(expected, None))
 
@@ -31,7 +40,7 @@ class LoadTests(ConfigCase):
             loaded.config,
             Config(
                 cache_directory=Path("/srv/cache"),
-                listen=("tcp:3000", "tcp:3443:interface=127.0.0.1"),
+                listen=("tcp:3000", "tls:3443:interface=127.0.0.1"),
                 drain_timeout=60.0,
                 admin="unix:/run/crcache/admin.sock",
                 cache_manifests=False,
@@ -45,6 +54,10 @@ class LoadTests(ConfigCase):
                     max_connections=8,
                     proxy="http://proxy:3128",
                 ),
+                tls=TlsSettings(
+                    self.directory / "tls/client.pem", self.directory / "tls/client.key", self.directory / "tls/ca.pem"
+                ),
+                limits=ClientLimits(connections=100, connections_per_peer=10, requests_per_peer=5),
                 default_registry=harbor,
                 registries={
                     DOCKER_IO: RegistrySettings(DOCKER_IO, ("https://registry-1.docker.io",), times=times),
@@ -85,6 +98,26 @@ class LoadTests(ConfigCase):
         """C{listen} may be a single endpoint; the same one twice is one."""
         self.assertEqual(self.config("listen: tcp:4000").listen, ("tcp:4000",))
         self.assertEqual(self.config("listen: [tcp:4000, tcp:4000]").listen, ("tcp:4000",))
+
+    def test_tls(self) -> None:
+        """Where TLS is to be spoken there must be something to show; without C{clients} anyone is served."""
+        section = "tls: {certificate: tls/client.pem, key: tls/client.key}\n"
+        found = self.config(f"{section}listen: [tcp:3000, tls:3443]\nadmin: tls:3444").tls
+        assert found is not None
+        self.assertIsNone(found.clients_ca)
+        flags = Overrides(listen=("tls:3443",))
+        for text, overrides, endpoint in [
+            ("listen: [tcp:3000, tls:3443]", None, "tls:3443"),
+            ("admin: tls:3444:interface=127.0.0.1", None, "tls:3444:interface=127.0.0.1"),
+            ("tls:\n", flags, "tls:3443"),
+            ("", Overrides(admin="tls:3443"), "tls:3443"),
+        ]:
+            error = self.assertRaises(ConfigError, self.load, text, overrides)
+            self.assertIn(": tls: is missing", error.message)
+            self.assertIn(repr(endpoint), error.message)
+        self.assertEqual(self.config(section, flags).listen, ("tls:3443",))
+        error = self.assertRaises(ConfigError, load, None, flags, {"HOME": "/"}, reactor=object(), default=Path("none"))
+        self.assertTrue(error.message.startswith("tls: is missing"), error.message)
 
     def test_no_admin(self) -> None:
         """C{off} is no admin listener, although YAML takes it for false."""

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from crcache.grammar.reference import Registry
-from tests.config_case import CERTIFICATE, ConfigCase
+from tests.config_case import CERTIFICATE, KEY, ConfigCase
 
 EXAMPLE = Path(__file__).parent.parent / "systemd" / "crcache.yaml"
 
@@ -29,7 +29,20 @@ class ExampleTests(ConfigCase):
             self.assertRegex(text, rf"(?m)^ *{key}: ")
         for key in ["connect-timeout", "first-byte-timeout", "stall-timeout", "retries", "max-connections"]:
             self.assertRegex(text, rf"(?m)^  {key}: ")
+        for key in ["connections", "connections-per-peer", "requests-per-peer"]:
+            self.assertRegex(text, rf"(?m)^  {key}: ")
         self.assertRegex(text, r"(?m)^  # proxy: http://")
+
+    def test_tls_shown(self) -> None:
+        """The section that it shows as an example is right, too, given its files."""
+        shown = re.search(r"(?m)^# tls:\n(?:#   .*\n)+", EXAMPLE.read_text())
+        assert shown is not None
+        for name, content in (("cert.pem", CERTIFICATE), ("key.pem", KEY), ("clients.pem", CERTIFICATE)):
+            (self.directory / "tls" / name).write_text(content)
+        text = re.sub(r"(?m)^# ", "", shown[0]).replace("/etc/crcache/tls/", f"{self.directory}/tls/")
+        found = self.config(text).tls
+        assert found is not None
+        self.assertIsNotNone(found.clients_ca)
 
     def test_registries_shown(self) -> None:
         """The registries that it shows as examples are right, too, given their files."""

@@ -30,6 +30,20 @@ class MistakeTests(ConfigCase):
             ("upstream: {proxy: 'http://u:s3cret@proxy'}", "1: upstream.proxy: must not carry a user name"),
             ("upstream: {proxy: proxy:3128}", "1: upstream.proxy: must begin with http://"),
             ("reach: {default-registry: 'https://x'}", "1: reach.default-registry: must be a registry's name alone"),
+            ("tls: {key: tls/client.key}", "1: tls: has no certificate; certificate and key come together"),
+            ("tls: {certificate: tls/client.pem}", "1: tls: has no key"),
+            ("tls: {certificate: none.pem, key: tls/client.key}", "1: tls.certificate: "),
+            ("tls: {certificate: tls/client.pem,\n key: tls/ca.pem}", "2: tls.key: "),
+            ("tls:\n certificate: tls/client.pem\n key: tls/client.key\n clients:", "4: tls.clients: has no ca"),
+            (
+                "tls: {certificate: tls/client.pem, key: tls/client.key, clients: {ca: tls/client.key}}",
+                "1: tls.clients.ca: ",
+            ),
+            ("tls: {ca: tls/ca.pem}", "1: tls: unknown key 'ca'"),
+            ("listen: tls:abc", "1: listen: 'tls:abc' is not tls:PORT or tls:PORT:interface=ADDRESS"),
+            ("limits: {connections: 0}", "1: limits.connections: must be a whole number, 1 or more"),
+            ("limits: {connections-per-peer: many}", "1: limits.connections-per-peer: must be a whole number"),
+            ("limits: {requests: 1}", "1: limits: unknown key 'requests'"),
             ("- listen", "1: must be a mapping with keys"),
         ]:
             message = self.refused(text)

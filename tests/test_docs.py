@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from crcache import __version__, cli, config, config_registries, events
+from crcache import __version__, cli, config, config_listening, config_registries, events
 from crcache.errors import ConfigError
 from crcache.insight.metrics import Meter
 from crcache.options import Options
@@ -76,7 +76,13 @@ def known_flags() -> dict[str, set[str]]:
 
 def known_keys() -> set[str]:
     """All keys of the configuration, with their sections."""
-    sections = {"cache": config._CACHE_KEYS, "upstream": config._UPSTREAM_KEYS, "reach": config._REACH_KEYS}
+    sections = {
+        "tls": config_listening._TLS_KEYS,
+        "limits": config_listening._LIMITS_KEYS,
+        "cache": config._CACHE_KEYS,
+        "upstream": config._UPSTREAM_KEYS,
+        "reach": config._REACH_KEYS,
+    }
     top = set(config._TOP_KEYS) - {*sections, "registries"}
     return top | {f"{section}.{key}" for section, keys in sections.items() for key in keys}
 
@@ -184,7 +190,7 @@ class NameTests(ConfigCase):
         self.assertEqual(set(re.findall(r"`([\w-]+)`", "".join(cells))), set(config_registries._KEYS))
         for document in DOCUMENTS:
             for span in spans(document):
-                if re.fullmatch(r"(cache|upstream|reach)\.[a-z-]+", span):
+                if re.fullmatch(r"(tls|limits|cache|upstream|reach)\.[a-z-]+", span):
                     self.assertIn(span, known_keys(), document)
 
     def test_metrics(self) -> None:

@@ -7,7 +7,7 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from crcache.endpoints import check_endpoint
+from crcache.endpoints import TlsEndpoint, check_endpoint, parse_tls
 
 
 class CheckEndpointTests(SynchronousTestCase):
@@ -20,6 +20,8 @@ class CheckEndpointTests(SynchronousTestCase):
             "tcp6:3000",
             "tcp:3000:interface=\\:\\:1",
             "unix:/run/crcache/admin.sock:mode=660",
+            "tls:3443",
+            "tls:3443:interface=\\:\\:1",
         ]:
             check_endpoint(text, object())
 
@@ -39,11 +41,30 @@ class CheckEndpointTests(SynchronousTestCase):
             "unix:/x:mode=abc",
             "ssl:3443:privateKey=/nonexistent",
             "ssl:3443:privateKey=/dev/null",
+            "tls",
+            "tls:",
+            "tls:65536",
+            "tls:-1",
+            "tls:999999",
+            "tls:3443:interface=localhost",
+            "tls:3443:interface=",
+            "tls:3443:privateKey=/dev/null",
             "off",
         ]:
             error = self.assertRaises(ValueError, check_endpoint, text, object())
             self.assertIn(ascii(text), str(error))
             self.assertNotIn("\n", str(error))
+
+    def test_tls(self) -> None:
+        """What is crcache's own type, and nothing else."""
+        for text, expected in [
+            ("tls:3443", TlsEndpoint(3443, "")),
+            ("tls:3443:interface=127.0.0.1", TlsEndpoint(3443, "127.0.0.1")),
+            ("tls:3443:interface=\\:\\:1", TlsEndpoint(3443, "::1")),
+            ("tcp:3443", None),
+            ("ssl:3443", None),
+        ]:
+            self.assertEqual(parse_tls(text), expected)
 
     def test_server_port(self) -> None:
         """Who writes a port, or an address and port, is shown the endpoint that means it."""

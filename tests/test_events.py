@@ -23,7 +23,7 @@ ABOUT_REQUESTS = (
     "web/*.py",
 )
 #: But these are about none: there is nothing yet that could have an id, or there are many at a time.
-ABOUT_NONE = {"NOT_HTTP", "BROKEN_OFF"}
+ABOUT_NONE = {"NOT_HTTP", "BROKEN_OFF", "CONNECTIONS_REFUSED", "CLIENT_SLOW"}
 #: The methods of a Logger whose events operators see.
 TOLD = {"info", "warn", "error", "critical", "failure", "emit"}
 

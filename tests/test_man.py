@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from crcache import cli, config, config_registries
+from crcache import cli, config, config_listening, config_registries
 from crcache.options import Options
 
 PAGES = Path(__file__).resolve().parents[1] / "packaging/man"
@@ -72,8 +72,10 @@ class FileTests(SynchronousTestCase):
 
     def test_keys(self) -> None:
         """Each key is in the section where it belongs, and none that does not exist."""
-        parts = {"cache", "upstream", "reach", "registries"}
+        parts = {"tls", "limits", "cache", "upstream", "reach", "registries"}
         self.check("KEYS", set(config._TOP_KEYS) - parts)
+        self.check("tls", config_listening._TLS_KEYS)
+        self.check("limits", config_listening._LIMITS_KEYS)
         self.check("cache", config._CACHE_KEYS)
         self.check("upstream", config._UPSTREAM_KEYS)
         self.check("reach", config._REACH_KEYS)

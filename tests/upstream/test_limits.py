@@ -5,11 +5,14 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock
 
-from crcache.errors import OriginTimeout
+from crcache.errors import OriginBusy, OriginTimeout, ShuttingDown
 from crcache.facts import Query
 from crcache.grammar.digest import Digest
+from crcache.grammar.reference import Repository
 from crcache.settings import UpstreamSettings
+from crcache.testing.auth import Tokens
 from crcache.testing.script import Fault
+from crcache.upstream import limits
 from crcache.upstream.limits import SMALL
 from tests.upstream.harness import REPOSITORY, Taker, UpstreamCase, eventually, later
 
@@ -102,4 +105,79 @@ class Queueing(UpstreamCase):
         clock.advance(6.1)
         with self.assertRaises(OriginTimeout):
             await waiting
+        first.abort()
+
+
+class Fairness(UpstreamCase):
+    """Nobody waits for somebody else's crowd."""
+
+    def of(self, peer: str, repository: str = "team/app") -> Query:
+        """A question of that peer's about a blob."""
+        digest = Digest.parse(self.image.layers[1])
+        return Query(self.name, Repository.parse(repository), "blob", digest, "rid-1", peer=peer)
+
+    async def test_long_bodies(self) -> None:
+        """A peer that keeps all the places it can get leaves one for another, and gets the next when one is free."""
+        registry = self.registry()
+        registry.fault(Fault(stall=10), "blob", times=None)
+        upstream = self.upstream(registry.url, settings=UpstreamSettings(max_connections=8))
+        greedy = [upstream.ask(self.of("p")) for _ in range(12)]
+        held = await gatherResults(greedy[:7])
+        other = await upstream.ask(self.of("q"))
+        self.assertEqual(len(registry.asked("blob")), 8)
+        for waiting in greedy[7:]:
+            self.assertNoResult(waiting)
+        other.abort()
+        await later(0.05)
+        self.assertNoResult(greedy[7])
+        held[0].abort()
+        for waiting in greedy[7:]:
+            (await waiting).abort()
+        for each in held:
+            each.abort()
+
+    async def test_realm(self) -> None:
+        """A token service that does not answer one peer's crowd is asked for another peer all the same."""
+        registry = self.registry(Tokens())
+        rule = registry.fault(Fault(hold=True), "token", times=None)
+        upstream = self.upstream(registry.url)
+        asking = [upstream.ask(self.of("p", f"team/p{count}")) for count in range(20)]
+        await eventually(lambda: len(registry.asked("token")) == SMALL - 1)
+        asking.append(upstream.ask(self.of("q", "team/q")))
+        await eventually(lambda: len(registry.asked("token")) == SMALL)
+        self.assertIn("team%2Fq", registry.asked("token")[-1].query)
+        rule.release()
+        for each in asking:
+            (await each).abort()
+
+    async def test_full(self) -> None:
+        """When too many wait, one more is told so at once, with the seconds, and the registry is none the worse for
+        it."""
+        self.patch(limits, "QUEUE", 1)
+        registry = self.registry()
+        registry.fault(Fault(stall=10), "blob", times=None)
+        upstream = self.upstream(registry.url, settings=UpstreamSettings(max_connections=1))
+        first = await upstream.ask(self.of("p"))
+        second = upstream.ask(self.of("p"))
+        for _ in range(5):
+            with self.assertRaises(OriginBusy) as caught:
+                await upstream.ask(self.of("p"))
+        self.assertEqual((caught.exception.status, caught.exception.headers), (503, (("Retry-After", "5"),)))
+        self.assertIn(registry.url.removeprefix("http://"), caught.exception.message)
+        first.abort()
+        (await second).abort()
+        self.assertEqual((await self.get(upstream, self.manifest()))[0].status, 200)
+
+    async def test_closed(self) -> None:
+        """Who waits when it all ends is told at once, and nothing is asked for him any more."""
+        registry = self.registry()
+        registry.fault(Fault(stall=10), "blob", times=None)
+        upstream = self.upstream(registry.url, settings=UpstreamSettings(max_connections=1))
+        first = await upstream.ask(self.of("p"))
+        waiting = [upstream.ask(self.of(peer)) for peer in "pq"]
+        await upstream.close()
+        for each in waiting:
+            with self.assertRaises(ShuttingDown):
+                await each
+        self.assertEqual(len(registry.asked("blob")), 1)
         first.abort()
