@@ -54,10 +54,9 @@ class Renewal:
         self._each = [_One(clock, workers, renewable) for renewable in renewables]
 
     def start(self) -> None:
-        """Begin to look."""
+        """Begin to look at what is made of any files by now."""
         for each in self._each:
-            each.look_at_its_files()
-            each.watching.start()
+            each.start()
 
     def reloaded(self) -> None:
         """They may be made of other files by now."""
@@ -79,6 +78,11 @@ class _One:
         self._told: str | None = None
         self._later: Any = None
         self._stopped = False
+
+    def start(self) -> None:
+        self.look_at_its_files()
+        if self._renewable.files:
+            self.watching.start()
 
     def look_at_its_files(self) -> None:
         self.watching.watch(self._renewable.files)

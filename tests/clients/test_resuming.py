@@ -177,7 +177,8 @@ class ElsewhereTests(ResumingCase):
         def lookup(host: str, *args: Any) -> Any:
             return socket.getaddrinfo(there[0] if host == "moved.test" else host, *args)
 
-        self.patch(Resolver.__init__, "__defaults__", (lookup,))
+        defaults: Any = Resolver.__init__.__defaults__
+        self.patch(Resolver.__init__, "__defaults__", (lookup, *defaults[1:]))
         port = int(self.origin.url.rpartition(":")[2])
         second = FakeRegistry(self.origin.content)
         listening = reactor.listenTCP(port, Site(second), interface="127.0.0.2")

@@ -148,7 +148,7 @@ class Fairness(UpstreamCase):
         self.assertIn("team%2Fq", registry.asked("token")[-1].query)
         rule.release()
         for each in asking:
-            (await each).abort()
+            await (await each).deliver(Taker())
 
     async def test_full(self) -> None:
         """When too many wait, one more is told so at once, with the seconds, and the registry is none the worse for
