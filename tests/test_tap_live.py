@@ -17,7 +17,7 @@ from crcache.config import Loaded
 from crcache.errors import ConfigError
 from crcache.grammar.reference import Registry
 from crcache.host.sockets import Handed
-from crcache.settings import Config, RegistrySettings, UpstreamSettings
+from crcache.settings import ClientLimits, Config, RegistrySettings, UpstreamSettings
 from crcache.tap import build
 from crcache.testing.content import noise
 from crcache.testing.daemon import Instance
@@ -139,6 +139,21 @@ class ReloadTests(LiveCase):
         for expected in (2, 3):
             self.assertEqual((await self.ask(manifest_path("1.0"))).status, 200)
             self.assertEqual(len(self.origin.asked("manifest")), expected)
+
+    async def test_limits(self) -> None:
+        """Limits of clients are those of the new configuration, at once."""
+        self.live(
+            lambda: self.elsewhere(self.origin.url, limits=ClientLimits(connections_per_peer=2)),
+            limits=ClientLimits(connections_per_peer=1),
+        )
+        open_ended = request("/v2/").replace(b"Connection: close\r\n", b"")
+        for expected in (1, 2):
+            held = await send(self.cache.port, open_ended)
+            self.addCleanup(held.leave)
+            await held.until(2)
+            self.assertEqual((await self.ask("/v2/")).raw, b"")
+            self.assertEqual(await self.metric("crcache_connections"), expected)
+            await self.cache.service.reload()
 
     async def test_what_stays(self) -> None:
         """What only a restart can change is said so, each thing by its key."""

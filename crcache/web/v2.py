@@ -21,11 +21,12 @@ from crcache.outcomes import Relayed
 from crcache.sending import ISender
 from crcache.web.deliver import Delivery
 from crcache.web.parse import parse, request_id_of
-from crcache.web.peers import Tally, peer_of
+from crcache.web.peers import Tally
 from crcache.web.render import end_short, refuse
 from crcache.web.requestlog import Exchange, RequestLog
 
 if TYPE_CHECKING:
+    from crcache.web.channel import Channel
     from crcache.web.site import Request
 
 log = Logger()
@@ -73,7 +74,7 @@ class V2(Resource):
             client=str(getattr(request.client, "host", "-")),
             request_id=request_id_of(request.requestHeaders),
             began=self._clock.seconds(),
-            peer=peer_of(request.client),
+            peer=cast("Channel", request.channel).peer,
         )
 
         def gone(_: Failure) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -14,7 +15,7 @@ from crcache.settings import ClientLimits, UpstreamSettings
 from crcache.testing.content import noise
 from crcache.testing.registry import FakeRegistry
 from crcache.testing.script import Fault
-from crcache.upstream import resolver
+from crcache.upstream import limits, resolver
 from tests.clients.case import NAME, REPO, ClientCase, blob_path, eventually, manifest_path
 from tests.clients.http import Answer, request, send
 from tests.web.cases import reactor
@@ -94,6 +95,33 @@ class OriginTests(StrangersCase):
         for each in crowd:
             await each.end()
             self.assertTrue(each.complete)
+
+    async def test_full_queue(self) -> None:
+        """When too many wait for a registry, a client is told so at once: 503, with the seconds, for blobs and for
+        manifests. What waits has its turn."""
+        self.patch(limits, "QUEUE", 1)
+        self.patch(limits, "SMALL", 1)
+        digests = [self.origin.content.add_blob(REPO, noise(100_000 + count)) for count in range(3)]
+        rules = [
+            self.origin.fault(Fault(stall=1000), "blob", times=1),
+            self.origin.fault(Fault(hold=True), "manifest", path="first", times=1),
+        ]
+        self.cache = self.instance(upstream=UpstreamSettings(max_connections=1))
+        begun = []
+        for kind, first, second, third in (
+            ("blob", *map(blob_path, digests)),
+            ("manifest", *map(manifest_path, ("first", "1.0", "third"))),
+        ):
+            begun.append(await self.begin_from(GREEDY, first))
+            await eventually(partial(self.origin.asked, kind))
+            begun.append(await self.begin_from(GREEDY, second))
+            await self.metric_becomes(len(begun), "crcache_requests_in_flight")
+            answer = await (await self.begin_from(GREEDY, third)).end()
+            self.assertEqual((answer.status, answer.code, answer.one("Retry-After")), (503, "UNAVAILABLE", "5"))
+        for rule in rules:
+            rule.release()
+        statuses = [(await each.end()).status for each in begun]
+        self.assertEqual(statuses, [200, 200, 404, 200])
 
     async def test_resolver(self) -> None:
         """Names whose servers never answer, by the hundred: a registry that the administrator has named is resolved,
