@@ -52,13 +52,17 @@ class Secured(TLSMemoryBIOFactory):
         return self.protocol(self, inner)
 
 
-def harden(shown: Any) -> None:
-    """Try what is to be shown, and have it refuse to negotiate anew on a connection that stands.
+_NEVER = SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_SSLv3 | SSL.OP_NO_TLSv1 | SSL.OP_NO_TLSv1_1
 
-    Twisted itself would find out in part only with the first connection that it cannot be used.
+
+def harden(shown: Any) -> None:
+    """Try what is to be shown, and have it speak TLS 1.2 or later, and not negotiate anew on a connection that stands.
+
+    Twisted itself would find out in part only with the first connection that it cannot be used; before 22.5 it speaks
+    TLS 1.0.
     """
     if IOpenSSLContextFactory.providedBy(shown):
-        shown.getContext().set_options(SSL.OP_NO_RENEGOTIATION)
+        shown.getContext().set_options(_NEVER)
 
 
 class Tls:

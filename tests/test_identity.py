@@ -116,8 +116,11 @@ class TlsTests(TlsCase):
 
     def test_defaults(self) -> None:
         """TLS 1.2 and later; nothing is compressed, negotiated anew, or taken up again from an earlier connection."""
-        self.begin(self.settings())
-        options = self.tls.identity.shown.getContext().set_options(0)
+        for listening in (self.begin(self.settings()), self.listen_with_tls()):
+            identity = listening._identity or self.tls.identity
+            self.options(identity.shown.getContext().set_options(0))
+
+    def options(self, options: int) -> None:
         for wanted in ("NO_SSLv3", "NO_TLSv1", "NO_TLSv1_1", "NO_COMPRESSION", "NO_RENEGOTIATION", "NO_TICKET"):
             self.assertTrue(options & getattr(SSL, f"OP_{wanted}"), wanted)
         for allowed in ("NO_TLSv1_2", "NO_TLSv1_3"):
