@@ -46,6 +46,7 @@ class Fill:
     @ivar confirmed: the repositories whose origin has agreed to send this body.
     @ivar lied: whether it has failed because the origin sent something else.
     @ivar key: which of the fills it is.
+    @ivar lending: whose credentials a private one uses; C{None} for an open one.
     @ivar paused: whether it has been left, resumable, since nobody is there whose credentials could be used.
     """
 
@@ -64,11 +65,11 @@ class Fill:
         self.lied = False
         self.paused = False
         self._lies = 0
-        self._lending: Lending | None = None
+        self.lending: Lending | None = None
         if query.authorization is not None:
-            self._lending = Lending(tools.upstream, tools.clock, lambda: self._openers.waiting, self._pause)
-            self._lending.lend(query.authorization)
-            tools = replace(tools, upstream=self._lending)
+            self.lending = Lending(tools.upstream, tools.clock, lambda: self._openers.waiting, self._pause)
+            self.lending.offer(query.authorization)
+            tools = replace(tools, upstream=self.lending)
         self._tools = tools
         self._expected = expected
         self._ended = ended
@@ -98,11 +99,12 @@ class Fill:
     def stop(self) -> Deferred[None]:
         """Let the fill be, resumable; one just being committed is. Fires when its descriptors and lock are free."""
         driver = self._driver
-        if driver is None or driver.called:
+        if driver is None:
             return succeed(None)
         over: Deferred[None] = Deferred()
         driver.addBoth(lambda _: over.callback(None))
-        if self.verdict is not Verdict.VERIFIED:
+        # One that has been cancelled counts as called, and may go on for a while.
+        if self.verdict is not Verdict.VERIFIED and not driver.called:
             driver.cancel()
         return over
 
@@ -114,7 +116,7 @@ class Fill:
     def lend(self, authorization: Secret) -> IBody:
         """The body for one client: as long as that is watched, a private fill goes on for its sake, and may put its
         questions with this credential, which the origin has accepted for the repository."""
-        return self if self._lending is None else Lender(self, self._lending, authorization)
+        return self if self.lending is None else Lender(self, self.lending, authorization)
 
     # IBody
 
@@ -175,7 +177,8 @@ class Fill:
         """All of it is there and right."""
         self.size = size
         self.verdict = Verdict.VERIFIED
-        self._close_lending()
+        if self.lending is not None:
+            self.lending.close()
         self.answered(size, None)
 
     def _failed(self, problem: CrcacheError) -> None:
@@ -186,7 +189,8 @@ class Fill:
         self._problem = problem.with_traceback(None)
         self.verdict = Verdict.FAILED
         self.lied = isinstance(problem, OriginLied)
-        self._close_lending()
+        if self.lending is not None:
+            self.lending.close()
         self._openers.turn_away(problem)
         self.moved()
 
@@ -210,10 +214,6 @@ class Fill:
         if self._driver is not None:
             self._driver.cancel()
         return True
-
-    def _close_lending(self) -> None:
-        if self._lending is not None:
-            self._lending.close()
 
     # The story
 
@@ -270,7 +270,7 @@ class Fill:
             demands=self._demands,
             expected=self._expected,
             patient=self._openers.open,
-            fetched=Fetched.OPENLY if self._lending is None else Fetched.PRIVATELY,
+            fetched=Fetched.OPENLY if self.lending is None else Fetched.PRIVATELY,
         )
         try:
             await fetch.run()
