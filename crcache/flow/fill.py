@@ -103,8 +103,7 @@ class Fill:
             return succeed(None)
         over: Deferred[None] = Deferred()
         driver.addBoth(lambda _: over.callback(None))
-        # One that has been cancelled counts as called, and may go on for a while.
-        if self.verdict is not Verdict.VERIFIED and not driver.called:
+        if self.verdict is not Verdict.VERIFIED:
             driver.cancel()
         return over
 
@@ -205,7 +204,7 @@ class Fill:
     def _pause(self) -> bool:
         """Nobody who lends is left. What came stays for the next ask; false if nothing more has to be asked for."""
         source = self._source
-        if IIngest.providedBy(source) and source.owner and source.size is not None and source.hole(0) is None:
+        if IIngest.providedBy(source) and source.size is not None and source.hole(0) is None:
             return False
         told = "fetching {digest} from {registry} pauses: none of its clients is left (request {request_id})"
         log.debug(told, **events.about(self.query))

@@ -22,6 +22,7 @@ from crcache.flow.fills import Fills
 from crcache.flow.follow import CLAIM
 from crcache.flow.lending import LINGER, MOMENT
 from crcache.flow.tools import Tools
+from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO, Repository
 from crcache.interfaces import IBody, IIngest, IStore
 from crcache.secret import Secret
@@ -364,6 +365,19 @@ class PauseTests(PrivateCase):
         self.successResultOf(opened)
         self.settled(fill)
 
+    def test_waiting_without_lending(self) -> None:
+        """One who waits for the head follows it also when the one has left who began it."""
+        self.script(Turn(hold=True))
+        (turn,) = self.upstream.turns
+        fill = self.begin(private())
+        opened = fill.opened()
+        self.follow(fill, ANN)()
+        self.pass_time(LINGER * 3)
+        self.assertIs(fill.verdict, Verdict.FILLING)
+        turn.release()
+        self.successResultOf(opened)
+        self.settled(fill)
+
     def test_still_writing(self) -> None:
         """Who asks while a paused one is still writing gets one that waits for it, and is not told of it."""
         held = Held()
@@ -423,16 +437,21 @@ class PauseTests(PrivateCase):
 
     def test_nothing_missing_but_wrong(self) -> None:
         """If they prove wrong, and nobody is there to fetch them anew, it pauses then."""
-        self.left((0, len(DATA)), data=bytes(len(DATA)))
+        small = Digest.of(b"small")
+        ingest: Any = self.successResultOf(self.store.ingest(DOCKER_IO, small, ALPINE))
+        ingest.settle(5)
+        self.successResultOf(ingest.write(0, [b"smell"]))
+        ingest.close()
         hashing = Held()
         self.fills = self.make_fills(hashing)
-        fill = self.begin(private())
+        fill = self.begin(replace(private(), reference=small))
         self.follow(fill, ANN)()
         self.pass_time(LINGER * 3)
         while hashing.waiting:
             hashing.step()
+        self.assertIs(fill.verdict, Verdict.FILLING)
         self.pass_time(LINGER + 0.1)
-        self.assertIs(fill.verdict, Verdict.FAILED)
+        self.assertTrue(fill.paused)
         self.assertEqual((self.used(), self.clock.getDelayedCalls()), ([], []))
 
     def test_open_goes_on(self) -> None:
@@ -499,6 +518,9 @@ class SecrecyTests(PrivateCase):
             self.pass_time(20)
             self.assertIsNot(fill.verdict, Verdict.FILLING)
             self.begin(private(BOB))
+            assert fill.lending is not None
+            self.follow(fill, secret)
+            fill.lending.offer(secret)
             self.upstream.queries.clear()
             del secret
             gc.collect()
@@ -600,7 +622,11 @@ class ProcessesTests(PrivateCase):
 
     def test_standing_still_apart(self) -> None:
         """That the one stands still is not held against the open one of the same digest, or another repository's."""
+        self.script(Turn(stall=SEGMENT + 5))
+        self.follow(self.begin(private(repository=NGINX)), ANN)
         self.pass_time(40)
         self.assertIs(self.other.verdict, Verdict.FAILED)
         self.assertIs(self.second.begin(private(BOB), None).verdict, Verdict.FAILED)
-        self.assertIs(self.second.begin(private(BOB, NGINX), None).verdict, Verdict.VERIFIED)
+        elsewhere = self.second.begin(private(BOB, NGINX), None)
+        self.assertTrue(elsewhere.follows)
+        self.assertIs(self.second.begin(private(BOB), None).verdict, Verdict.FAILED)
