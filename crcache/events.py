@@ -60,6 +60,7 @@ FETCH_FAILED = Event("fetch-failed", "1be0d177174141a4b188b913c5cb5927")
 ORIGIN_FAILING = Event("origin-failing", "01c2bd4a6fb24f0f89db76ba0ed4a3a7")
 ORIGIN_ANSWERS = Event("origin-answers", "13af5469a641432e91bc1dc352b5ff8a")
 CONTENT_WRONG = Event("content-wrong", "cc5463860d1a4a21b9d948cc906bdab2")
+ACCESS_UNKNOWN = Event("access-unknown", "9627716f9b134d15844fdf3565cf1e56")
 CREDENTIALS_REFUSED = Event("credentials-refused", "d7cb9474c8494ba7871bfb8623da98ac")
 
 # The cache directory -----------------------------------------------------------------------
