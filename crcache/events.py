@@ -60,6 +60,7 @@ FETCH_FAILED = Event("fetch-failed", "1be0d177174141a4b188b913c5cb5927")
 ORIGIN_FAILING = Event("origin-failing", "01c2bd4a6fb24f0f89db76ba0ed4a3a7")
 ORIGIN_ANSWERS = Event("origin-answers", "13af5469a641432e91bc1dc352b5ff8a")
 CONTENT_WRONG = Event("content-wrong", "cc5463860d1a4a21b9d948cc906bdab2")
+ACCESS_UNKNOWN = Event("access-unknown", "9627716f9b134d15844fdf3565cf1e56")
 CREDENTIALS_REFUSED = Event("credentials-refused", "d7cb9474c8494ba7871bfb8623da98ac")
 
 # The cache directory -----------------------------------------------------------------------
@@ -85,6 +86,7 @@ RELOADED = Event("reloaded", "f1de4a6b19c84815bb62bfebd82cc3a8")
 RELOAD_REFUSED = Event("reload-refused", "3d0d5d753c7b410fa37a2a7b789971b9")
 RESTART_NEEDED = Event("restart-needed", "3358396b54d74df98431eda77f73e1d1")
 WARNING = Event("warning", "e47e08a38ce04cbc83d88215f7595894")
+GRANTS_ALONE = Event("grants-alone", "05513a528fe24c06a0ed5af9051fbd06")
 INTERNAL_ERROR = Event("internal-error", "dbcc8691cf4b424ca68c749bb073ffad")
 
 # The log itself ----------------------------------------------------------------------------

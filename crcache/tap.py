@@ -211,6 +211,7 @@ def _on_start(reactor: Any, engine: Engine) -> Callable[[], None]:
     def undo() -> None:
         engine.usage.stop()
         engine.scrub.stop()
+        engine.grants.stop()
         names.retire()
 
     return undo

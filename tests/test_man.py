@@ -51,7 +51,14 @@ class DaemonTests(SynchronousTestCase):
     def test_environment(self) -> None:
         """So is what is read in the environment."""
         text = section(page("crcache.8"), "ENVIRONMENT")
-        for name in ("CACHE_DIRECTORY", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "NOTIFY_SOCKET", "HTTPS_PROXY"):
+        for name in (
+            "CACHE_DIRECTORY",
+            "RUNTIME_DIRECTORY",
+            "CREDENTIALS_DIRECTORY",
+            "LISTEN_FDS",
+            "NOTIFY_SOCKET",
+            "HTTPS_PROXY",
+        ):
             self.assertIn(name, tags(text))
         self.assertIn(config.CREDENTIAL, text)
 

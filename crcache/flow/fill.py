@@ -47,6 +47,7 @@ class Fill:
     @ivar lied: whether it has failed because the origin sent something else.
     @ivar key: which of the fills it is.
     @ivar lending: whose credentials a private one uses; C{None} for an open one.
+    @ivar found: whether the content was there already, so that nobody has shown it for this fill's sake.
     @ivar paused: whether it has been left, resumable, since nobody is there whose credentials could be used.
     """
 
@@ -63,6 +64,7 @@ class Fill:
         self.query = replace(query, authorization=None)
         self.key = tools.key(query)
         self.lied = False
+        self.found = False
         self.paused = False
         self._lies = 0
         self.lending: Lending | None = None
@@ -240,6 +242,7 @@ class Fill:
             found = await self._tools.store.ingest(*self.key)
             self._source = found
             if not IIngest.providedBy(found):
+                self.found = True
                 self.verified(_size(found))
                 return
             ingest = found
