@@ -39,7 +39,7 @@ _TURNS = 5
 
 @implementer(IBody)
 class Fill:
-    """One body on its way into the store. Nobody's leaving cancels it.
+    """One body on its way into the store. A client that leaves cancels nothing; without any a private one pauses.
 
     @ivar size: as L{IBody.size<crcache.interfaces.IBody>}.
     @ivar verdict: as L{IBody.verdict<crcache.interfaces.IBody>}.
