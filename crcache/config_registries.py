@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from crcache import pem, values
+from crcache.config_reach import TRUSTED_HOSTS, read_trusted_hosts
 from crcache.credentials_file import Scope, credential
 from crcache.grammar.reference import Registry
 from crcache.settings import Credential, RegistrySettings, Times, default_urls
@@ -24,6 +25,7 @@ _KEYS = (
     "client-cert",
     "client-key",
     "insecure-skip-verify",
+    TRUSTED_HOSTS,
     *TIMES_KEYS,
 )
 
@@ -94,6 +96,7 @@ def _registry(registry: Registry, fields: Mapping[str, Entry], times: Times, bas
         client_key=None if certificate is None else file("client-key", partial(pem.private_key_of, certificate)),
         insecure_skip_verify=unchecked,
         times=read_times(fields, times),
+        trusted_hosts=read_trusted_hosts(fields),
     )
 
 

@@ -12,6 +12,7 @@ from crcache.flow.carry import Means
 from crcache.flow.fills import Fills
 from crcache.flow.sender import Sender
 from crcache.flow.tools import Room, Tools
+from crcache.gatekeeper import Gatekeeper
 from crcache.grammar.reference import Registry
 from crcache.insight.metrics import Meter
 from crcache.interfaces import ICache
@@ -180,7 +181,7 @@ class Engine:
         provenance = Provenance(store, origin, hashing, clock, keep, self._reactor, self._urls, patience)
         rules = Rules(config.cache_manifests, config.ignore, lambda registry: config.registry(registry).times)
         manifests = Manifests(store, provenance, rules, clock)
-        return Cache(store, origin, self.fills, manifests, self._doubting, clock)
+        return Gatekeeper(Cache(store, origin, self.fills, manifests, self._doubting, clock), config)
 
     def _urls(self, registry: Registry) -> int:
         return len(self.config.now.registry(registry).urls)

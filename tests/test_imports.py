@@ -36,8 +36,10 @@ MAY_IMPORT = {
     "values": "errors grammar units",
     "yaml_file": "errors grammar",
     "credentials_file": "errors grammar secret settings values yaml_file",
-    "config_registries": "credentials_file errors grammar pem secret settings units values yaml_file",
-    "config": "config_registries credentials_file endpoints errors grammar settings units values yaml_file",
+    "config_reach": "grammar settings yaml_file",
+    "config_registries": "config_reach credentials_file errors grammar pem secret settings units values yaml_file",
+    "config": "config_reach config_registries credentials_file endpoints errors grammar settings units values"
+    " yaml_file",
     "options": "config endpoints errors grammar settings units values yaml_file",
     "nodes": "errors",
     "commands": "config errors grammar nodes settings units upstream",
@@ -52,6 +54,7 @@ MAY_IMPORT = {
     "bypass": "asks errors facts flow grammar interfaces origin outcomes rest",
     "cache": "bypass events asks errors facts flow grammar interfaces manifests origin outcomes policy provenance rest"
     " settings workers",
+    "gatekeeper": "asks errors interfaces outcomes policy settings",
     "live": "asks facts interfaces outcomes",
     "web": "events asks errors grammar interfaces outcomes secret sending",
     "insight": "events errors grammar interfaces",
