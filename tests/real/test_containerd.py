@@ -39,7 +39,12 @@ class _ContainerdScene(Scene):
         settings: Mapping[str, Any] | None = None,
     ) -> Daemon:
         """A crcache for that origin, which containerd knows by that name and has as a mirror of it."""
-        its = {"url": origin.url, **({"ca": str(origin.ca)} if origin.ca else {}), **(login or {})}
+        its = {
+            "url": origin.url,
+            "trusted-hosts": ["127.0.0.1"],
+            **({"ca": str(origin.ca)} if origin.ca else {}),
+            **(login or {}),
+        }
         daemon = self.crcache(self.place("crcache"), {name: its}, settings=settings)
         self.containerd.mirror(name, origin.url, daemon.url)
         return daemon
