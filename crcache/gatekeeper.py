@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
 from zope.interface import implementer
 
+from crcache import events
 from crcache.asks import Ask, Ping
 from crcache.errors import NotAllowed
 from crcache.interfaces import ICache
 from crcache.outcomes import Outcome
 from crcache.policy.reach import refusal
 from crcache.settings import Config
+
+log = Logger()
 
 
 @implementer(ICache)
@@ -27,5 +31,11 @@ class Gatekeeper:
             named = ask.registry in self._config.registries
             problem = refusal(self._config.reach, ask.registry, named)
             if problem is not None:
+                log.info(
+                    "{problem} (request {request_id})",
+                    event=events.NOT_ALLOWED,
+                    problem=problem,
+                    **events.about(ask),
+                )
                 return fail(NotAllowed(problem))
         return self._story.handle(ask)

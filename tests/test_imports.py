@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "bypass": "asks errors facts flow grammar interfaces origin outcomes rest",
     "cache": "bypass events asks errors facts flow grammar interfaces manifests origin outcomes policy provenance rest"
     " settings workers",
-    "gatekeeper": "asks errors interfaces outcomes policy settings",
+    "gatekeeper": "events asks errors interfaces outcomes policy settings",
     "live": "asks facts interfaces outcomes",
     "web": "events asks errors grammar interfaces outcomes secret sending",
     "insight": "events errors grammar interfaces",
