@@ -20,6 +20,7 @@ from crcache.live import Switched, SwitchedCache, SwitchedUpstream
 from crcache.manifests import Manifests, Rules
 from crcache.opening import Closed
 from crcache.origin import Origin
+from crcache.policy.reach import allowed
 from crcache.policy.retry import pause
 from crcache.provenance import Provenance
 from crcache.scrub import Scrub
@@ -200,4 +201,4 @@ class Engine:
 def _named(config: Config) -> set[Any]:
     """The registries that the administrator has named anywhere; clients cannot add to them."""
     credited = {registry for registry, _ in config.credentials.entries}
-    return {*config.registries, *credited, config.default_registry}
+    return {*config.registries, *credited, *allowed(config.reach), config.default_registry}

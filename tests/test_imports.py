@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "interfaces": "errors facts grammar",
     "sending": "grammar interfaces",
     "outcomes": "grammar interfaces sending",
-    "policy": "grammar settings",
+    "policy": "errors grammar settings",
     "values": "errors grammar units",
     "yaml_file": "errors grammar",
     "credentials_file": "errors grammar secret settings values yaml_file",

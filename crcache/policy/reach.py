@@ -6,9 +6,11 @@ differs from one release of Python to the next.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from urllib.parse import urlsplit
 
+from crcache.errors import NameInvalid
 from crcache.grammar.hosts import Address, HostPattern, is_name, plain_address, same_host
 from crcache.grammar.reference import Registry
 from crcache.settings import Reach, RegistrySettings
@@ -100,6 +102,16 @@ def refusal(reach: Reach, registry: Registry, named: bool) -> str | None:
     if not spelled_public(host):
         return _not_public(registry)
     return None
+
+
+def allowed(reach: Reach) -> set[Registry]:
+    """The registries that C{allow} has by name."""
+    found = set()
+    for pattern in reach.allow:
+        # A name with an underscore is no registry's.
+        with suppress(NameInvalid):
+            found.add(Registry.parse(str(pattern)))
+    return found
 
 
 def _place(registry: Registry) -> tuple[str, int]:

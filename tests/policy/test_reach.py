@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from crcache.grammar.hosts import HostPattern, parse_pattern
 from crcache.grammar.reference import Registry
-from crcache.policy.reach import address_public, astray, misleading, refusal, spelled_public, trusted
+from crcache.policy.reach import address_public, allowed, astray, misleading, refusal, spelled_public, trusted
 from crcache.settings import Reach, RegistrySettings, default_urls
 
 #: First and last of each family of IPv4 that strangers may not have us connect to.
@@ -224,6 +224,13 @@ class RefusalTests(SynchronousTestCase):
                 self.assertIsNone(self.ask(name, (pattern,)), pattern)
                 self.assertIn("reach.deny", self.ask(name, deny=(pattern,)) or "", pattern)
         self.assertIn("reach.allow", self.ask("docker.io", ("hub.docker.com",)) or "")
+
+    def test_by_name(self) -> None:
+        """Those that are allowed by name are known, whichever name that is; who is allowed by a wildcard is not."""
+        names = allowed(
+            Reach(patterns("index.docker.io", "quay.io:443", "r.test:5000", "*.a.test", "*", "my_own", "::2"))
+        )
+        self.assertEqual({str(each) for each in names}, {"docker.io", "quay.io", "r.test:5000", "[::2]"})
 
 
 class TrustTests(SynchronousTestCase):
