@@ -8,6 +8,7 @@ from pathlib import Path
 from re import Pattern
 
 from crcache import values
+from crcache.config_reach import REACH_KEYS, read_reach
 from crcache.config_registries import TIMES_KEYS, read_registries, read_times
 from crcache.credentials_file import Scope, load_credentials, warn_public
 from crcache.endpoints import check_endpoint
@@ -32,7 +33,7 @@ _UPSTREAM_KEYS = (
     "max-connections",
     "proxy",
 )
-_REACH_KEYS = ("default-registry",)
+_REACH_KEYS = ("default-registry", *REACH_KEYS)
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,7 @@ class _Reader:
             ignore=ignore if overrides.ignore is None else overrides.ignore,
             times=times,
             upstream=_upstream(self._section(top, "upstream", _UPSTREAM_KEYS)),
+            reach=read_reach(reach),
             default_registry=get(reach, "default-registry", values.registry, Config.default_registry),
             log_format=overrides.log_format or log_format,
             log_level=overrides.log_level or log_level,

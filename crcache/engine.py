@@ -15,6 +15,7 @@ from crcache.flow.carry import Means
 from crcache.flow.fills import Fills
 from crcache.flow.sender import Sender
 from crcache.flow.tools import Room, Tools
+from crcache.gatekeeper import Gatekeeper
 from crcache.grammar.reference import Registry
 from crcache.grants.grants import Grants
 from crcache.grants.place import runtime_directory
@@ -24,6 +25,7 @@ from crcache.live import Switched, SwitchedCache, SwitchedUpstream
 from crcache.manifests import Manifests, Rules
 from crcache.opening import Closed
 from crcache.origin import Origin
+from crcache.policy.reach import allowed
 from crcache.policy.retry import pause
 from crcache.privacies import Privacies
 from crcache.provenance import Provenance
@@ -204,7 +206,8 @@ class Engine:
         access = Access(store, self._witness, self.grants, privacies, lambda registry: config.registry(registry).access)
         manifests = Manifests(store, provenance, access, rules, clock)
         confirming = Confirming(store, origin, self._doubting, clock)
-        return Cache(origin, access, manifests, Blobs(store, origin, access, self.fills, confirming, clock))
+        blobs = Blobs(store, origin, access, self.fills, confirming, clock)
+        return Gatekeeper(Cache(origin, access, manifests, blobs), config)
 
     def _urls(self, registry: Registry) -> int:
         return len(self.config.now.registry(registry).urls)
@@ -226,4 +229,4 @@ class Engine:
 def _named(config: Config) -> set[Any]:
     """The registries that the administrator has named anywhere; clients cannot add to them."""
     credited = {registry for registry, _ in config.credentials.entries}
-    return {*config.registries, *credited, config.default_registry}
+    return {*config.registries, *credited, *allowed(config.reach), config.default_registry}

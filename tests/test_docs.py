@@ -15,7 +15,10 @@ from tests.config_case import ConfigCase
 from tests.real.printed import blocks, parse_block
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+DOCUMENTS = [
+    "README.md",
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")) if ".part." not in path.name),
+]
 #: Those in which nothing is printed that is not run.
 STRICT = ("docs/install.md", "docs/operate.md")
 #: Commands, whichever way they are fenced.

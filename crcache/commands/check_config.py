@@ -105,7 +105,11 @@ def describe(settings: Config) -> dict[str, object]:
             "max-connections": upstream.max_connections,
             **({"proxy": upstream.proxy} if upstream.proxy else {}),
         },
-        "reach": {"default-registry": str(settings.default_registry)},
+        "reach": {
+            "allow": [str(each) for each in settings.reach.allow],
+            "deny": [str(each) for each in settings.reach.deny],
+            "default-registry": str(settings.default_registry),
+        },
         "registries": {str(name): _registry(each) for name, each in settings.registries.items()},
     }
 
@@ -133,4 +137,6 @@ def _registry(settings: RegistrySettings) -> dict[str, object]:
             described[key] = str(path)
     if settings.insecure_skip_verify:
         described["insecure-skip-verify"] = True
+    if settings.trusted_hosts:
+        described["trusted-hosts"] = [str(each) for each in settings.trusted_hosts]
     return {**described, **_times(settings.times)}

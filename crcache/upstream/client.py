@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, fail
 from zope.interface import implementer
 
-from crcache.errors import OriginBusy, OriginError, OriginLied, OriginTimeout, OriginUnreachable, ShuttingDown
+from crcache.errors import Astray, OriginBusy, OriginError, OriginLied, OriginTimeout, OriginUnreachable, ShuttingDown
 from crcache.facts import Query
 from crcache.grammar.length import parse_length
 from crcache.grammar.reference import Registry
@@ -23,6 +23,7 @@ from crcache.upstream.deadline import within
 from crcache.upstream.exchange import Exchange, Exchanger, refuse_encoding
 from crcache.upstream.failures import Passing
 from crcache.upstream.gates import Entry, Gates
+from crcache.upstream.guard import tell
 from crcache.upstream.health import Health
 from crcache.upstream.holdoff import HoldOff
 from crcache.upstream.limits import Limits, Slot
@@ -136,9 +137,11 @@ class Upstream:
                 entry.failed(problem)
                 self._health.failed(query.registry, problem.message, query.request_id)
             raise
-        except OriginLied:
+        except (OriginLied, Astray) as problem:
             # That it answers is all that counts there.
             entry.answered(200)
+            if isinstance(problem, Astray):
+                tell(problem, query)
             raise
         finally:
             entry.leave()
@@ -169,7 +172,7 @@ class Upstream:
                 if entry.shut:
                     raise entry.remembered() from None
                 raise
-            except (OriginUnreachable, OriginTimeout, OriginBusy, OriginLied) as error:
+            except (OriginUnreachable, OriginTimeout, OriginBusy, OriginLied, Astray) as error:
                 if entry.shut:
                     raise
                 problem = error

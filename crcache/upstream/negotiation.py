@@ -57,7 +57,8 @@ class Negotiator:
         self._clock = clock
         self._known: Recent[tuple[str, Repository], tuple[_Scheme]] = Recent(_KEPT)
         self._tokens: Recent[tuple[str, Realm, Credential | None], Token] = Recent(_KEPT)
-        self._negotiations: dict[tuple[str, Realm, Credential | None], Shared[Token | None]] = {}
+        # By registry besides: where one may be sent another may not.
+        self._negotiations: dict[Hashable, Shared[Token | None]] = {}
         self._refusals = Refusals(clock)
 
     async def prepare(self, site: Site) -> Grant | None:
@@ -158,18 +159,23 @@ class Negotiator:
 
     def _negotiate(self, site: Site, realm: Realm, credential: Credential | None) -> Deferred[Token | None]:
         key = site.base, realm, credential
-        shared = self._negotiations.get(key)
+        mine = site.registry, key
+        shared = self._negotiations.get(mine)
         if shared is None:
             work = self._realms.fetch(site, realm, credential)
             # Before anyone who waits for it goes on.
+            work.addBoth(self._over, mine)
             work.addCallbacks(self._fetched, self._failed, (key,), {}, (site, realm, credential))
             shared = Shared(work)
             if not shared.over:
-                self._negotiations[key] = shared
+                self._negotiations[mine] = shared
         return shared.join()
 
-    def _fetched(self, token: Token | None, key: tuple[str, Realm, Credential | None]) -> Token | None:
+    def _over(self, result: Any, key: Hashable) -> Any:
         self._negotiations.pop(key, None)
+        return result
+
+    def _fetched(self, token: Token | None, key: tuple[str, Realm, Credential | None]) -> Token | None:
         if token is not None:
             self._tokens.put(key, token)
             if key[2] is not None:
@@ -177,7 +183,6 @@ class Negotiator:
         return token
 
     def _failed(self, failure: Any, site: Site, realm: Realm, credential: Credential | None) -> Any:
-        self._negotiations.pop((site.base, realm, credential), None)
         if failure.check(CredentialsRefused) and credential is not None:
             self._refusals.refuse(realm.url, realm, credential, every=failure.value.all)
             log.warn(

@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from crcache.facts import Query
 from crcache.grammar.digest import Digest
+from crcache.grammar.hosts import HostPattern
 from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.interfaces import IAnswer
 from crcache.policy import tour
@@ -162,7 +163,8 @@ class UpstreamCase(AsyncTestCase):
         on_reactor: Any = None,
         **trust: Any,
     ) -> Upstream:
-        """An upstream whose every registry has those URLs."""
+        """An upstream whose every registry has those URLs, and may send it to any other that listens here."""
+        trust.setdefault("trusted_hosts", (HostPattern("127.0.0.1"),))
         entries: dict[tuple[Registry, tuple[str, ...]], Credential] = {}
         if credential is not None:
             entries[self.name, ()] = credential
