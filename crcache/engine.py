@@ -5,9 +5,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from crcache.cache import Cache
+from crcache.credentials.helper import Programs
+from crcache.credentials.helpers import Helpers
+from crcache.credentials.keyring import Keyring
 from crcache.flow.carry import Means
 from crcache.flow.fills import Fills
 from crcache.flow.sender import Sender
@@ -22,7 +26,7 @@ from crcache.origin import Origin
 from crcache.policy.retry import pause
 from crcache.provenance import Provenance
 from crcache.scrub import Scrub
-from crcache.settings import Config
+from crcache.settings import Config, Credentials
 from crcache.store.checker import Checker
 from crcache.store.filesystem import Filesystem
 from crcache.store.usage import Usage
@@ -40,6 +44,8 @@ NAME_THREADS = 8
 DOUBTING_THREADS = 2
 CHECKING_THREADS = 1
 CONFIG_THREADS = 1
+#: And as many credential helpers run at once.
+HELPER_THREADS = 4
 
 
 class Engine:
@@ -49,6 +55,7 @@ class Engine:
     @ivar v2: what clients' listeners answer with. Before L{open} that is 503.
     @ivar reading_config: the thread that reads configuration; a thread of its own, as its disk may be another one.
     @ivar workers: all the threads.
+    @ivar programs: the credential helpers that run; they have to be ended.
     @ivar usage: how much content there is; it begins to look with L{open}, and has to be stopped.
     @ivar scrub: checks content again; likewise.
     """
@@ -79,6 +86,7 @@ class Engine:
         # They hash whole files, for which manifests, and what is hashed as it comes, would have to wait.
         self._doubting = Workers(reactor, DOUBTING_THREADS, "crcache-doubting")
         checking = Workers(reactor, CHECKING_THREADS, "crcache-checking")
+        asking = Workers(reactor, HELPER_THREADS, "crcache-helpers")
         self.workers = [
             disk,
             syncing,
@@ -87,6 +95,7 @@ class Engine:
             self.names,
             self._doubting,
             checking,
+            asking,
             self.reading_config,
         ]
 
@@ -106,7 +115,10 @@ class Engine:
         )
         self.scrub = Scrub(Checker(self.store.contents), checking, reactor, time.time, lambda: self.usage.content)
         self._health = Health(reactor)
-        self.upstream = SwitchedUpstream(self._upstream(config))
+        self.programs = Programs(environ)
+        self._helpers = Helpers(asking, reactor, self.programs.ask)
+        self._keys = Keyring(config.credentials, self._helpers)
+        self.upstream = SwitchedUpstream(self._upstream(config, self._keys))
         # Half of the connections are left to those who fetch in their turn.
         room = Room(lambda: self.config.now.upstream.max_connections // 2)
         tools = Tools(
@@ -141,13 +153,25 @@ class Engine:
 
         @raise crcache.errors.ConfigError: if a proxy is not one; nothing has changed then.
         """
-        upstream = self._upstream(config)
+        # What is still asked of a retired upstream is asked with what that one had.
+        keys = Keyring(config.credentials, self._helpers)
+        upstream = self._upstream(config, keys)
+        self._keys = keys
+        self._helpers.forget()
         self.config.use(config)
         self.upstream.use(upstream)
         self.meter.name(_named(config))
         self.v2.default_registry = config.default_registry
         if self._opened:
             self._cache.use(self._story(config))
+
+    def use_credentials(self, credentials: Credentials) -> None:
+        """Put others in force. Connections stay, and tokens that were had with such as have not changed."""
+        config = replace(self.config.now, credentials=credentials)
+        self.config.use(config)
+        self._keys.use(credentials)
+        self._helpers.forget()
+        self.meter.name(_named(config))
 
     def failing(self) -> list[dict[str, object]]:
         """The registries that fail at the moment, as JSON can carry it; all that nobody has named are C{other}."""
@@ -161,12 +185,12 @@ class Engine:
                     found[name]["problem"] = problem
         return sorted(found.values(), key=lambda each: str(each["registry"]))
 
-    def _upstream(self, config: Config) -> Upstream:
+    def _upstream(self, config: Config, keys: Keyring) -> Upstream:
         return Upstream(
             self._reactor,
             config.upstream,
             config.registry,
-            config.credentials,
+            keys,
             self.meter,
             self._environ,
             health=self._health,
@@ -199,4 +223,4 @@ class Engine:
 def _named(config: Config) -> set[Any]:
     """The registries that the administrator has named anywhere; clients cannot add to them."""
     credited = {registry for registry, _ in config.credentials.entries}
-    return {*config.registries, *credited, config.default_registry}
+    return {*config.registries, *credited, *config.credentials.helpers, config.default_registry}

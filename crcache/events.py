@@ -61,6 +61,8 @@ ORIGIN_FAILING = Event("origin-failing", "01c2bd4a6fb24f0f89db76ba0ed4a3a7")
 ORIGIN_ANSWERS = Event("origin-answers", "13af5469a641432e91bc1dc352b5ff8a")
 CONTENT_WRONG = Event("content-wrong", "cc5463860d1a4a21b9d948cc906bdab2")
 CREDENTIALS_REFUSED = Event("credentials-refused", "d7cb9474c8494ba7871bfb8623da98ac")
+CREDENTIALS_WITHHELD = Event("credentials-withheld", "0802ac382ea348a785314c99d60e8a31")
+HELPER_FAILED = Event("helper-failed", "6e5f441cff1a4e4aad83eb52c722c5ed")
 
 # The cache directory -----------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from crcache import cli, config, config_registries
+from crcache import cli, config, config_registries, credentials_source
 from crcache.options import Options
 
 PAGES = Path(__file__).resolve().parents[1] / "packaging/man"
@@ -51,9 +51,17 @@ class DaemonTests(SynchronousTestCase):
     def test_environment(self) -> None:
         """So is what is read in the environment."""
         text = section(page("crcache.8"), "ENVIRONMENT")
-        for name in ("CACHE_DIRECTORY", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "NOTIFY_SOCKET", "HTTPS_PROXY"):
+        for name in (
+            "CACHE_DIRECTORY",
+            "CREDENTIALS_DIRECTORY",
+            "LISTEN_FDS",
+            "NOTIFY_SOCKET",
+            "HTTPS_PROXY",
+            credentials_source.FILE_VARIABLE,
+            credentials_source.TEXT_VARIABLE,
+        ):
             self.assertIn(name, tags(text))
-        self.assertIn(config.CREDENTIAL, text)
+        self.assertIn(credentials_source.CREDENTIAL, text)
 
 
 class FileTests(SynchronousTestCase):

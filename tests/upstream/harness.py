@@ -26,6 +26,7 @@ from crcache.testing.auth import Auth, Tokens
 from crcache.testing.content import Content
 from crcache.testing.registry import FakeRegistry
 from crcache.upstream.client import Upstream
+from crcache.upstream.keys import Fixed
 
 NAME = "team/app"
 REPOSITORY = Repository.parse(NAME)
@@ -170,7 +171,7 @@ class UpstreamCase(AsyncTestCase):
             on_reactor or reactor,
             settings or UpstreamSettings(connect_timeout=3.0, first_byte_timeout=6.0, stall_timeout=3.0),
             lambda registry: RegistrySettings(registry, urls, **trust),
-            Credentials(entries),
+            Fixed(Credentials(entries)),
             self.meter,  # type: ignore[arg-type]
             environ or {},
             clock,
