@@ -23,6 +23,7 @@ from crcache.ending import CannotStart, give_up, tell_why
 from crcache.engine import Engine
 from crcache.errors import ConfigError, StoreError
 from crcache.host import sockets
+from crcache.host.dumps import refuse_dumps
 from crcache.host.memory import keep_buffers
 from crcache.host.signals import Signals
 from crcache.host.systemd import Manager
@@ -48,6 +49,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     sys.excepthook = tell_why
+    refuse_dumps()
     try:
         handed = sockets.handed_over(sockets.first_environ(), os.getpid())
         config = options.config
