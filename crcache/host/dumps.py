@@ -6,7 +6,7 @@ import resource
 
 
 def refuse_dumps() -> None:
-    """Leave no core file behind, for passwords would be in it. Whoever needs one can raise the limit again (prlimit(1)).
+    """Leave no core file behind, for passwords would be in it. Who needs one can raise the limit again (prlimit(1)).
 
     The kernel hands it to a program all the same where C{core_pattern} names one; systemd-coredump heeds the limit.
     """
