@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from crcache.asks import PullBlob
 from crcache.errors import CrcacheError, Denied, OriginLied, OriginRefused
@@ -23,11 +25,18 @@ class Bypass:
         self._origin = origin
         self._store = store
 
-    async def blob(self, ask: PullBlob, query: Query, size: int | None = None) -> Relayed:
+    async def blob(
+        self,
+        ask: PullBlob,
+        query: Query,
+        size: int | None = None,
+        proved: Callable[[PullBlob, bool, int], None] | None = None,
+    ) -> Relayed:
         """What the origin answers. A part of which nobody could tell whether it is right is cut out of the whole.
 
         @param query: asks for all of it.
         @param size: the blob's, as far as it is known; it tells where the last bytes begin.
+        @param proved: called when all of it has come and is right, with whether crcache's own way got it, and its size.
         @raise crcache.errors.OriginError: if it says no, or nothing, or what is of no use to the client.
         @raise crcache.errors.RangeNotSatisfiable: if the range begins past the end.
         """
@@ -42,7 +51,8 @@ class Bypass:
         # An open-ended range is what is left of the whole: only the digest tells whether its end is right.
         if span is not None and span[1] is not None:
             query = replace(query, span=span)
-        answer = (await self._origin.ask(query, ask.client)).answer
+        granted = await self._origin.ask(query, ask.client)
+        answer = granted.answer
         try:
             part = part_of(answer, query)
             if ask.suffix is not None and part.size not in (None, size):
@@ -53,7 +63,9 @@ class Bypass:
             raise
         rest = Rest(self._origin, self._store, query, ask.client, part.size)
         whole = part.start == 0 and (wanted is None or wanted.stop == wanted.total)
-        return Relayed(answer, ask.digest if whole else None, rest=rest, start=part.start, part=wanted)
+        prove = None if proved is None or not whole else partial(proved, ask, granted.open)
+        digest = ask.digest if whole else None
+        return Relayed(answer, digest, rest=rest, start=part.start, part=wanted, proved=prove)
 
     async def _size(self, ask: PullBlob, query: Query) -> int:
         """What the origin's HEAD says.

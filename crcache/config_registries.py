@@ -10,7 +10,7 @@ from pathlib import Path
 from crcache import pem, values
 from crcache.credentials_file import Scope, credential
 from crcache.grammar.reference import Registry
-from crcache.settings import Credential, RegistrySettings, Times, default_urls
+from crcache.settings import ACCESS_OPEN, ACCESS_VERIFY, Credential, RegistrySettings, Times, default_urls
 from crcache.units import parse_duration
 from crcache.yaml_file import Entry, get
 
@@ -24,6 +24,7 @@ _KEYS = (
     "client-cert",
     "client-key",
     "insecure-skip-verify",
+    "access",
     *TIMES_KEYS,
 )
 
@@ -94,6 +95,7 @@ def _registry(registry: Registry, fields: Mapping[str, Entry], times: Times, bas
         client_key=None if certificate is None else file("client-key", partial(pem.private_key_of, certificate)),
         insecure_skip_verify=unchecked,
         times=read_times(fields, times),
+        access=get(fields, "access", values.one_of((ACCESS_VERIFY, ACCESS_OPEN)), ACCESS_VERIFY),
     )
 
 

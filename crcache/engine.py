@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from crcache.access import Access
+from crcache.blobs import Blobs
 from crcache.cache import Cache
+from crcache.confirming import Confirming
 from crcache.credentials.helper import Programs
 from crcache.credentials.helpers import Helpers
 from crcache.credentials.keyring import Keyring
@@ -17,6 +20,8 @@ from crcache.flow.fills import Fills
 from crcache.flow.sender import Sender
 from crcache.flow.tools import Room, Tools
 from crcache.grammar.reference import Registry
+from crcache.grants.grants import Grants
+from crcache.grants.place import runtime_directory
 from crcache.insight.metrics import Meter
 from crcache.interfaces import ICache
 from crcache.live import Switched, SwitchedCache, SwitchedUpstream
@@ -24,6 +29,7 @@ from crcache.manifests import Manifests, Rules
 from crcache.opening import Closed
 from crcache.origin import Origin
 from crcache.policy.retry import pause
+from crcache.privacies import Privacies
 from crcache.provenance import Provenance
 from crcache.scrub import Scrub
 from crcache.settings import Config, Credentials
@@ -33,6 +39,7 @@ from crcache.store.usage import Usage
 from crcache.upstream.client import Upstream
 from crcache.upstream.health import Health
 from crcache.web.v2 import V2
+from crcache.witness import Witness
 from crcache.workers import Workers
 
 #: Threads for each kind of work. None of them keeps a processor busy for long but hashing.
@@ -46,6 +53,8 @@ CHECKING_THREADS = 1
 CONFIG_THREADS = 1
 #: And as many credential helpers run at once.
 HELPER_THREADS = 4
+#: Not more: what is granted and then refused must be noted in this order.
+GRANTING_THREADS = 1
 
 
 class Engine:
@@ -58,6 +67,7 @@ class Engine:
     @ivar programs: the credential helpers that run; they have to be ended.
     @ivar usage: how much content there is; it begins to look with L{open}, and has to be stopped.
     @ivar scrub: checks content again; likewise.
+    @ivar grants: who may read private content; likewise.
     """
 
     def __init__(
@@ -69,7 +79,7 @@ class Engine:
         day: Callable[[], float] = time.time,
     ) -> None:
         """
-        @param environ: says where the proxies are, if the configuration does not.
+        @param environ: says where the proxies are, if the configuration does not, and where grants are shared.
         @param waiting: why the store is not open.
         @param day: the time of day, in seconds since the epoch.
         @raise crcache.errors.ConfigError: if a proxy is not one.
@@ -87,6 +97,7 @@ class Engine:
         self._doubting = Workers(reactor, DOUBTING_THREADS, "crcache-doubting")
         checking = Workers(reactor, CHECKING_THREADS, "crcache-checking")
         asking = Workers(reactor, HELPER_THREADS, "crcache-helpers")
+        granting = Workers(reactor, GRANTING_THREADS, "crcache-granting")
         self.workers = [
             disk,
             syncing,
@@ -97,6 +108,7 @@ class Engine:
             checking,
             asking,
             self.reading_config,
+            granting,
         ]
 
         self.config = Switched(config)
@@ -114,17 +126,24 @@ class Engine:
             timer=reactor,
         )
         self.scrub = Scrub(Checker(self.store.contents), checking, reactor, time.time, lambda: self.usage.content)
+        # Another daemon's registries may be others by the same names, and so may its cache be.
+        scope = str(config.cache_directory)
+        self.grants = Grants(runtime_directory(environ), granting, reactor, scope=scope)
         self._health = Health(reactor)
         self.programs = Programs(environ)
         self._helpers = Helpers(asking, reactor, self.programs.ask)
         self._keys = Keyring(config.credentials, self._helpers)
         self.upstream = SwitchedUpstream(self._upstream(config, self._keys))
+        self._privacies = Privacies(
+            self.store, day, lambda registry: self.config.now.registry(registry).times.negative_ttl
+        )
+        self._witness = Witness(self.upstream, self.grants, self._privacies)
         # Half of the connections are left to those who fetch in their turn.
         room = Room(lambda: self.config.now.upstream.max_connections // 2)
         tools = Tools(
             reactor,
             self.store,
-            self.upstream,
+            self._witness,
             self._hashing,
             self.meter,
             self._retry,
@@ -144,6 +163,7 @@ class Engine:
         self._opened = True
         self.usage.start()
         self.scrub.start()
+        self.grants.start()
         self._cache.use(self._story(self.config.now))
 
     def use(self, config: Config) -> None:
@@ -160,6 +180,7 @@ class Engine:
         self._helpers.forget()
         self.config.use(config)
         self.upstream.use(upstream)
+        self._privacies.try_again()
         self.meter.name(_named(config))
         self.v2.default_registry = config.default_registry
         if self._opened:
@@ -171,6 +192,7 @@ class Engine:
         self.config.use(config)
         self._keys.use(credentials)
         self._helpers.forget()
+        self._privacies.try_again()
         self.meter.name(_named(config))
 
     def failing(self) -> list[dict[str, object]]:
@@ -198,16 +220,22 @@ class Engine:
 
     def _story(self, config: Config) -> ICache:
         store, hashing, clock = self.store, self._hashing, self._day
-        origin = Origin(self.upstream)
+        origin = Origin(self._witness, self._privacies)
         keep = config.cache_manifests
         patience = config.upstream.first_byte_timeout + config.upstream.stall_timeout / 2
-        provenance = Provenance(store, origin, hashing, clock, keep, self._reactor, self._urls, patience)
+        privacies = self._privacies
+        provenance = Provenance(store, origin, privacies, hashing, clock, keep, self._reactor, self._urls, patience)
         rules = Rules(config.cache_manifests, config.ignore, lambda registry: config.registry(registry).times)
-        manifests = Manifests(store, provenance, rules, clock)
-        return Cache(store, origin, self.fills, manifests, self._doubting, clock)
+        access = Access(store, self._witness, self.grants, privacies, lambda registry: config.registry(registry).access)
+        manifests = Manifests(store, provenance, access, rules, clock)
+        confirming = Confirming(store, origin, self._doubting, clock)
+        return Cache(origin, access, manifests, Blobs(store, origin, access, self.fills, confirming, clock))
 
     def _urls(self, registry: Registry) -> int:
         return len(self.config.now.registry(registry).urls)
+
+    def _refusal_ttl(self, registry: Registry) -> float:
+        return self.config.now.registry(registry).times.negative_ttl
 
     def _retry(self, failures: int) -> float | None:
         return pause(failures, self.config.now.upstream.retries, random.random())  # noqa: S311

@@ -88,9 +88,13 @@ class RangeNotSatisfiable(CrcacheError):
 
 
 class OriginError(CrcacheError):
-    """The origin is at fault."""
+    """The origin is at fault.
+
+    @ivar settled: whether the client's own credentials have been tried, too, or are known to be of no use.
+    """
 
     code, status, fault = "UNAVAILABLE", 502, Fault.ORIGIN
+    settled = False
 
 
 class ManifestUnknown(OriginError):
@@ -121,6 +125,12 @@ class Denied(OriginError):
     """The origin forbids it."""
 
     code, status = "DENIED", 403
+
+
+class AccessUnknown(OriginError):
+    """The repository is private, and its origin cannot be asked who may read it."""
+
+    status = 503
 
 
 class OriginRefused(OriginError):

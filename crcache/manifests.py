@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from twisted.logger import Logger
 
 from crcache import events
+from crcache.absences import Absences, Method
+from crcache.access import Access
+from crcache.apart import Apart, question
 from crcache.asks import PullManifest
-from crcache.errors import Denied, ManifestUnknown, OriginRefused, StoreError, Unauthorized
-from crcache.facts import Query, TagEntry
+from crcache.errors import Denied, ManifestUnknown, OriginError, OriginRefused, StoreError, Unauthorized
+from crcache.facts import TagEntry
 from crcache.flow.shared import Shared
 from crcache.grammar.accept import accepts
 from crcache.grammar.digest import Digest
-from crcache.grammar.manifest import ACCEPT, KNOWN, LIMIT
+from crcache.grammar.manifest import KNOWN, LIMIT
 from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.interfaces import IStore
+from crcache.moved import Moved
 from crcache.origin import FAILING
 from crcache.outcomes import CacheStatus, Manifest
-from crcache.policy.freshness import Freshness, Lately, judge, may_cache
+from crcache.policy.access import Right
+from crcache.policy.freshness import Freshness, judge, may_cache
 from crcache.provenance import Provenance
 from crcache.settings import Times
 
 log = Logger()
 
 T = TypeVar("T")
-
-Method = Literal["GET", "HEAD"]
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,20 @@ class Rules:
 class Manifests:
     """Looks manifests up, and has what is missing or too old asked of the origin, once for all who ask the same."""
 
-    def __init__(self, store: IStore, provenance: Provenance, rules: Rules, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: IStore, provenance: Provenance, access: Access, rules: Rules, clock: Callable[[], float]
+    ) -> None:
         """
         @param clock: the time of day, in seconds since the epoch.
         """
         self._store = store
+        self._access = access
         self._provenance = provenance
         self._rules = rules
         self._clock = clock
-        self._absent: Lately[tuple[Method, Registry, Repository, Tag | Digest]] = Lately()
-        self._moved = _Moved()
+        self._absences = Absences(clock)
+        self._apart = Apart(provenance, self._keeps, self._cached)
+        self._moved = Moved()
         self._gets: Shared[Manifest] = Shared()
         self._heads: Shared[Manifest | None] = Shared()
         self._checks: Shared[TagEntry | None] = Shared()
@@ -68,16 +74,24 @@ class Manifests:
         @raise crcache.errors.CrcacheError: if it is not to be had.
         """
         try:
-            return await self._pull(ask)
-        except (Unauthorized, Denied):
-            if ask.client.authorization is None:
-                raise
-            return await self._privately(ask)
+            return await self._opened(ask, lambda: self._pull(ask))
         except OriginRefused as problem:
             # RFC 9110, 15.5.7: there is nothing that C{Accept}, which was crcache's own, would take.
             if problem.detail != {"status": 406} or not ask.client.accept:
                 raise
-            return await self._suiting(ask)
+            return await self._apart.suiting(ask)
+
+    async def _opened(self, ask: PullManifest, own: Callable[[], Coroutine[Any, Any, Manifest]]) -> Manifest:
+        """What crcache's own way gets; if that is refused, what the client's credentials get."""
+        try:
+            return await own()
+        except (Unauthorized, Denied, ManifestUnknown) as problem:
+            if ask.client.authorization is None or problem.settled:
+                raise
+            # A 404 may be what a private repository answers strangers.
+            if isinstance(problem, ManifestUnknown) and not await self._access.refused(ask):
+                raise
+            return await self._apart.privately(ask)
 
     async def _pull(self, ask: PullManifest) -> Manifest:
         if isinstance(ask.reference, Digest):
@@ -90,12 +104,14 @@ class Manifests:
         return await self._cached(ask, digest) or await self._asked(ask, digest)
 
     async def _cached(self, ask: PullManifest, digest: Digest) -> Manifest | None:
-        """What is on disk, for this repository; C{None} also when the disk fails us, and for what is no manifest."""
+        """What is on disk, for this repository and this client; C{None} also when the disk fails us, and for what is
+        no manifest."""
         if not self._rules.cache_manifests:
             return None
         try:
-            member = await self._store.member(ask.registry, ask.repository, digest)
-            kind = None if member is None or not member.open else member.media_type
+            holding = await self._access.holding(ask, digest)
+            member, right = holding.member, self._access.content(ask, holding)
+            kind = None if member is None or right is Right.UNPROVEN else member.media_type
             if member is None or kind is None or not (kind in KNOWN or kind.endswith("+json")):
                 return None
             body = await self._store.read(digest, LIMIT)
@@ -104,6 +120,8 @@ class Manifests:
             return None
         if body is None or not (kind in KNOWN or await self._provenance.declared(body, kind)):
             return None
+        if right is Right.GRANTED and not await self._access.admits(ask, question(ask, digest, "HEAD")):
+            return None
         age = None if member.since is None else max(self._clock() - member.since, 0.0)
         return Manifest(digest, kind, len(body), body if ask.body else None, CacheStatus.HIT, age)
 
@@ -111,21 +129,39 @@ class Manifests:
         entry = await self._entry(ask, tag)
         if entry is None:
             return await self._anew(ask, tag)
+        if await self._access.tag(ask, entry) is Right.GRANTED:
+            return await self._granted(ask, tag, entry)
         freshness = judge(entry.checked, self._clock(), self._rules.times(ask.registry))
         if freshness is Freshness.FRESH:
             return await self._meant(ask, tag, entry, CacheStatus.HIT)
         try:
             return await self._revalidated(ask, tag, entry)
         except FAILING as problem:
-            if freshness is Freshness.EXPIRED:
+            return await self._stale(ask, tag, entry, problem)
+
+    async def _granted(self, ask: PullManifest, tag: Tag, entry: TagEntry) -> Manifest:
+        """What a private tag's entry says, to clients whom the origin lets in; it says so to others itself."""
+        freshness = judge(entry.checked, self._clock(), self._rules.times(ask.registry))
+        if freshness is Freshness.FRESH and await self._access.admits(ask, question(ask, tag, "HEAD")):
+            return await self._meant(ask, tag, entry, CacheStatus.HIT)
+        try:
+            return await self._opened(ask, lambda: self._anew(ask, tag))
+        except FAILING as problem:
+            if not await self._access.known(ask):
                 raise
-            log.info(
-                "serving the stale {registry}/{repository}:{reference}: {problem} (request {request_id})",
-                event=events.STALE_SERVED,
-                problem=problem.message,
-                **events.about(ask),
-            )
-            return await self._meant(ask, tag, entry, CacheStatus.STALE_IF_ERROR)
+            return await self._stale(ask, tag, entry, problem)
+
+    async def _stale(self, ask: PullManifest, tag: Tag, entry: TagEntry, problem: OriginError) -> Manifest:
+        """What the entry says all the same, since its origin fails; if it is not too old for that."""
+        if judge(entry.checked, self._clock(), self._rules.times(ask.registry)) is Freshness.EXPIRED:
+            raise problem
+        log.info(
+            "serving the stale {registry}/{repository}:{reference}: {problem} (request {request_id})",
+            event=events.STALE_SERVED,
+            problem=problem.message,
+            **events.about(ask),
+        )
+        return await self._meant(ask, tag, entry, CacheStatus.STALE_IF_ERROR)
 
     async def _entry(self, ask: PullManifest, tag: Tag) -> TagEntry | None:
         try:
@@ -136,8 +172,8 @@ class Manifests:
 
     async def _revalidated(self, ask: PullManifest, tag: Tag, old: TagEntry) -> Manifest:
         """What a tag means by now. A new meaning is noted with its manifest, lest the old one be lost for nothing."""
-        query = self._query(ask, tag, "HEAD")
-        self._check_presence(ask, tag, "GET")
+        query = question(ask, tag, "HEAD")
+        self._absences.check(ask, tag, "GET")
 
         async def check() -> TagEntry | None:
             try:
@@ -168,7 +204,7 @@ class Manifests:
     async def _meant(self, ask: PullManifest, tag: Tag, entry: TagEntry, cache: CacheStatus) -> Manifest:
         """What a tag's entry says, if the client takes that media type; else what the origin has for its `Accept`."""
         if not accepts(ask.client.accept, entry.media_type):
-            return await self._suiting(ask)
+            return await self._apart.suiting(ask)
         age = max(self._clock() - entry.checked, 0.0) if cache.label == "hit" else None
         if not ask.body:
             return Manifest(entry.digest, entry.media_type, entry.size, None, cache, age)
@@ -185,21 +221,21 @@ class Manifests:
         """What the origin says that a tag means, in a media type that the client takes."""
         self._moved.forget(ask, tag)
         found = await self._asked(ask, tag)
-        return found if accepts(ask.client.accept, found.media_type) else await self._suiting(ask)
+        return found if accepts(ask.client.accept, found.media_type) else await self._apart.suiting(ask)
 
     async def _asked(self, ask: PullManifest, reference: Tag | Digest) -> Manifest:
         """Ask the origin in crcache's own way."""
-        self._check_presence(ask, reference, "GET" if ask.body else "HEAD")
+        self._absences.check(ask, reference, "GET" if ask.body else "HEAD")
         key = self._key(ask, reference)
         tag = reference if isinstance(reference, Tag) and self._keeps(reference) else None
         if not ask.body:
-            query = self._query(ask, reference, "HEAD")
+            query = question(ask, reference, "HEAD")
             asking = self._provenance.head
             head = await self._heads.join(key, lambda: self._noting(ask, reference, "HEAD", asking(query, tag, None)))
             if head is not None:
                 return head
         joined = key in self._gets
-        get = self._query(ask, reference, "GET")
+        get = question(ask, reference, "GET")
         fetch = self._provenance.fetch
         found = await self._gets.join(key, lambda: self._noting(ask, reference, "GET", fetch(get, tag, None)))
         for moved, entry in self._moved.take(ask, found.digest):
@@ -207,26 +243,6 @@ class Manifests:
         if joined:
             found = replace(found, cache=CacheStatus.COLLAPSED)
         return found if ask.body else replace(found, body=None)
-
-    async def _privately(self, ask: PullManifest) -> Manifest:
-        """With the client's own credentials, since crcache's own way was refused: for this client, and not kept."""
-        found = await self._apart(ask, ACCEPT, refused=True)
-        suits = isinstance(ask.reference, Digest) or accepts(ask.client.accept, found.media_type)
-        return found if suits else await self._apart(ask, ask.client.accept, refused=True)
-
-    async def _suiting(self, ask: PullManifest) -> Manifest:
-        """With the client's own `Accept`: kept by digest alone, so that no client's headers change what others get."""
-        return await self._apart(ask, ask.client.accept, refused=False)
-
-    async def _apart(self, ask: PullManifest, accept: tuple[str, ...], *, refused: bool) -> Manifest:
-        authorization = ask.client.authorization if refused else None
-        get = replace(self._query(ask, ask.reference, "GET"), accept=accept, authorization=authorization)
-        if not ask.body:
-            head = await self._provenance.head(replace(get, method="HEAD"), None, ask.client)
-            if head is not None:
-                return replace(head, cache=CacheStatus.BYPASS)
-        found = await self._provenance.fetch(get, None, ask.client)
-        return replace(found, body=found.body if ask.body else None, cache=CacheStatus.BYPASS)
 
     def _keeps(self, reference: Tag | Digest) -> bool:
         if isinstance(reference, Digest):
@@ -237,29 +253,20 @@ class Manifests:
     def _key(ask: PullManifest, reference: Tag | Digest) -> tuple[Registry, Repository, Tag | Digest]:
         return ask.registry, ask.repository, reference
 
-    @staticmethod
-    def _query(ask: PullManifest, reference: Tag | Digest, method: Method) -> Query:
-        return Query(ask.registry, ask.repository, "manifest", reference, ask.client.request_id, method, ACCEPT)
-
-    # What is not there
-
-    def _check_presence(self, ask: PullManifest, reference: Tag | Digest, method: Method) -> None:
-        if self._absent.holds((method, *self._key(ask, reference)), self._clock()):
-            raise ManifestUnknown(f"{ask.registry} said lately that it has no manifest {reference} of {ask.repository}")
-
     async def _noting(
         self, ask: PullManifest, reference: Tag | Digest, method: Method, asking: Coroutine[Any, Any, T]
     ) -> T:
-        """What comes of asking in crcache's own way. A 404 is remembered: a HEAD's for HEADs alone, as some origins
-        answer them all so; a GET's for both, and a tag forgotten."""
+        """What comes of asking in crcache's own way; a 404 is remembered, and after a GET's the tag forgotten.
+
+        Not so of a private repository: there it may be what strangers are answered.
+        """
         try:
             return await asking
         except ManifestUnknown:
+            if await self._access.refused(ask):
+                raise
             if self._keeps(reference):
-                ttl = self._rules.times(ask.registry).negative_ttl
-                methods: tuple[Method, ...] = ("HEAD",) if method == "HEAD" else ("HEAD", "GET")
-                for each in methods:
-                    self._absent.add((each, *self._key(ask, reference)), self._clock(), ttl)
+                self._absences.add(ask, reference, method, self._rules.times(ask.registry).negative_ttl)
             if method == "GET" and isinstance(reference, Tag):
                 try:
                     await self._store.forget_tag(ask.registry, ask.repository, reference)
@@ -272,28 +279,3 @@ def _failed(what: str, ask: PullManifest, problem: StoreError) -> None:
     """A disk that fails fails no pull, but is told of."""
     told, fields = "{what} failed: {problem} (request {request_id})", events.about(ask)
     log.warn(told, event=events.CACHE_FAILED, what=what, problem=problem.message, **fields)
-
-
-class _Moved:
-    """Tags that a HEAD has found to mean something else than before, until the manifest has come as well."""
-
-    _MOST = 1024
-
-    def __init__(self) -> None:
-        self._entries: OrderedDict[tuple[Registry, Repository, Tag], TagEntry] = OrderedDict()
-
-    def add(self, ask: PullManifest, tag: Tag, entry: TagEntry) -> None:
-        """The manifest is still to come; of too many, the oldest are forgotten."""
-        self._entries[ask.registry, ask.repository, tag] = entry
-        if len(self._entries) > self._MOST:
-            self._entries.popitem(last=False)
-
-    def forget(self, ask: PullManifest, tag: Tag) -> None:
-        """The tag is looked up again. Idempotent."""
-        self._entries.pop((ask.registry, ask.repository, tag), None)
-
-    def take(self, ask: PullManifest, digest: Digest) -> list[tuple[Tag, TagEntry]]:
-        """The tags of this repository that mean a manifest which has come."""
-        here = ask.registry, ask.repository
-        found = [key for key, entry in self._entries.items() if key[:2] == here and entry.digest == digest]
-        return [(key[2], self._entries.pop(key)) for key in found]

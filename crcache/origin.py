@@ -8,19 +8,25 @@ from crcache.asks import Client
 from crcache.errors import (
     BodyCut,
     OriginBusy,
+    OriginError,
     OriginFailed,
     OriginLied,
     OriginTimeout,
     OriginUnreachable,
     RangeNotSatisfiable,
+    Unauthorized,
 )
-from crcache.facts import Query
+from crcache.facts import Privacy, Query
 from crcache.flow.answers import first, refusal
 from crcache.flow.collect import dismiss
+from crcache.grammar.reference import Registry, Repository
 from crcache.interfaces import IAnswer, IUpstream
+from crcache.privacies import Privacies
 
+#: The origin cannot be asked for now.
+AWAY = (OriginUnreachable, OriginFailed, OriginBusy, OriginTimeout)
 #: The origin could not do what it should have: what is cached may be served instead.
-FAILING = (OriginUnreachable, OriginFailed, OriginBusy, OriginTimeout, OriginLied, BodyCut)
+FAILING = (*AWAY, OriginLied, BodyCut)
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,12 @@ class Granted:
 class Origin:
     """Turns what is not 2xx into errors."""
 
-    def __init__(self, upstream: IUpstream) -> None:
+    def __init__(self, upstream: IUpstream, privacies: Privacies) -> None:
+        """
+        @param privacies: which repositories have refused crcache's own way; just now it is not tried again.
+        """
         self._upstream = upstream
+        self._privacies = privacies
 
     async def ask(self, query: Query, client: Client | None) -> Granted:
         """Ask in crcache's own way; if that is refused, with the client's own `Authorization`, if it brought one.
@@ -49,12 +59,18 @@ class Origin:
         @raise crcache.errors.RangeNotSatisfiable: if the range that was asked for begins past the end.
         @raise crcache.errors.OriginError: for whatever else is not 2xx, and as L{IUpstream.ask}.
         """
-        answer = await self._upstream.ask(query)
         own = query.authorization is None
-        if own and answer.status in (401, 403) and client is not None and client.authorization is not None:
-            dismiss(answer, head=query.method == "HEAD")
-            answer = await self._upstream.ask(replace(query, authorization=client.authorization))
+        theirs = None if client is None else client.authorization
+        kept = await self._privacies.lately(query.registry, query.repository) if own else None
+        if kept is not None and theirs is None:
+            raise remembered_refusal(query.registry, query.repository, kept)
+        answer = None if kept is not None else await self._upstream.ask(query)
+        if own and theirs is not None and (answer is None or answer.status in (401, 403)):
+            if answer is not None:
+                dismiss(answer, head=query.method == "HEAD")
+            answer = await self._upstream.ask(replace(query, authorization=theirs))
             own = False
+        assert answer is not None
         if not 200 <= answer.status < 300:
             try:
                 problem = _beyond(answer) if answer.status == 416 and query.span is not None else refusal(answer, query)
@@ -62,8 +78,27 @@ class Origin:
                 answer.abort()
                 raise
             dismiss(answer, head=query.method == "HEAD")
+            if isinstance(problem, OriginError):
+                problem.settled = not own
             raise problem
         return Granted(answer, own)
+
+    async def check(self, query: Query) -> None:
+        """Go no further if the repository has refused crcache's own way just now.
+
+        @raise Unauthorized: with its challenge.
+        """
+        privacy = await self._privacies.lately(query.registry, query.repository)
+        if privacy is not None:
+            raise remembered_refusal(query.registry, query.repository, privacy)
+
+
+def remembered_refusal(registry: Registry, repository: Repository, privacy: Privacy) -> Unauthorized:
+    """What clients are told of a refusal that has been kept."""
+    return Unauthorized(
+        f"{registry} asks for credentials for {repository}",
+        headers=[("WWW-Authenticate", line) for line in privacy.challenges],
+    )
 
 
 def _beyond(answer: IAnswer) -> RangeNotSatisfiable:

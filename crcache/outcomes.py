@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -89,6 +90,8 @@ class Relayed:
     @ivar start: which byte of the whole body the first of this one is.
     @ivar part: what of the whole body the client gets, with a 206: it ends where it ends, and may begin later than the
         answer's body does. C{None}: all of the answer's body.
+    @ivar proved: called once, with the size, when all of the body has come from the origin and is what C{digest} says,
+        to a client that is still there. Must not raise.
     """
 
     answer: IAnswer
@@ -97,6 +100,7 @@ class Relayed:
     rest: IRest | None = None
     start: int = 0
     part: ContentRange | None = None
+    proved: Callable[[int], None] | None = None
 
 
 Outcome = Pong | Manifest | Blob | Relayed

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from crcache import events
 from crcache.asks import Client
 from crcache.errors import BodyCut, CrcacheError, OriginLied, OriginRefused, OriginTimeout, StoreError
-from crcache.facts import Membership, Query, TagEntry
+from crcache.facts import Fetched, Membership, Query, TagEntry
 from crcache.flow.answers import first
 from crcache.flow.collect import collect, dismiss
 from crcache.grammar.digest import Digest
@@ -24,6 +24,7 @@ from crcache.grammar.reference import Registry, Tag
 from crcache.interfaces import IAnswer, IStore
 from crcache.origin import Granted, Origin
 from crcache.outcomes import CacheStatus, Manifest
+from crcache.privacies import Privacies
 from crcache.workers import Workers
 
 log = Logger()
@@ -40,12 +41,13 @@ _Examined = tuple[Digest, str, tuple[Descriptor, ...]]
 
 
 class Provenance:
-    """Asks an origin for manifests. What crcache's own way got is kept; what a client's credentials got is not."""
+    """Asks an origin for manifests, and notes in whose way it got them: its own, or with a client's credentials."""
 
     def __init__(
         self,
         store: IStore,
         origin: Origin,
+        privacies: Privacies,
         parsing: Workers,
         clock: Callable[[], float],
         keep: bool,
@@ -63,6 +65,7 @@ class Provenance:
         """
         self._store = store
         self._origin = origin
+        self._privacies = privacies
         self._parsing = parsing
         self._clock = clock
         self._keep = keep
@@ -73,7 +76,7 @@ class Provenance:
     async def head(self, query: Query, tag: Tag | None, client: Client | None) -> Manifest | None:
         """A HEAD at the origin; C{None} if it is refused as such, or does not say what clients need.
 
-        @param tag: the tag that is to be noted if the answer is for everyone.
+        @param tag: the tag that is to be noted.
         @param client: whose `Authorization` may be used.
         """
         try:
@@ -82,10 +85,9 @@ class Provenance:
             if problem.detail == {"status": 405}:
                 return None
             raise
-        if head is None or not granted.open:
-            return head
-        if self._keep:
-            await self._note(query, [Membership(head.digest, head.media_type, head.size)], tag, head)
+        if head is not None and self._keep:
+            member = Membership(head.digest, head.media_type, head.size, granted.open)
+            await self._note(query, [member], tag, head, granted.open)
         return head
 
     async def _heard(self, query: Query, client: Client | None) -> tuple[Granted, Manifest | None]:
@@ -116,16 +118,15 @@ class Provenance:
     async def fetch(self, query: Query, tag: Tag | None, client: Client | None) -> Manifest:
         """A GET at the origin, verified.
 
-        @param tag: the tag that is to be noted if the answer is for everyone.
+        @param tag: the tag that is to be noted.
         @param client: whose `Authorization` may be used.
         """
         granted, body, (digest, kind, children) = await self._received(query, client)
         found = Manifest(digest, kind, len(body), body, CacheStatus.BYPASS)
-        if not granted.open:
-            return found
-        members = [Membership(child.digest, child.media_type, child.size) for child in children]
+        openly = granted.open
+        members = [Membership(child.digest, child.media_type, child.size, openly) for child in children]
         if not self._keep:
-            await self._note(query, members, None, found)
+            await self._note(query, members, None, found, openly)
             return found
         try:
             await self._store.put(digest, body)
@@ -137,7 +138,9 @@ class Provenance:
                 problem=problem.message,
             )
             return found
-        await self._note(query, [Membership(digest, kind, len(body)), *members], tag, found)
+        fetched = Fetched.OPENLY if openly else Fetched.PRIVATELY
+        itself = Membership(digest, kind, len(body), openly, fetched=fetched)
+        await self._note(query, [itself, *members], tag, found, openly)
         return replace(found, cache=CacheStatus.STORED)
 
     async def _received(self, query: Query, client: Client | None) -> tuple[Granted, bytes, _Examined]:
@@ -198,7 +201,9 @@ class Provenance:
                 problem=problem.message,
             )
 
-    async def _note(self, query: Query, members: list[Membership], tag: Tag | None, found: Manifest) -> None:
+    async def _note(
+        self, query: Query, members: list[Membership], tag: Tag | None, found: Manifest, openly: bool
+    ) -> None:
         try:
             await self._store.enrol(query.registry, query.repository, members)
         except StoreError as problem:
@@ -208,8 +213,10 @@ class Provenance:
                 **{**events.about(query), "digest": str(found.digest)},
                 problem=problem.message,
             )
+        if not openly:
+            self._privacies.kept(query)
         if tag is not None:
-            entry = TagEntry(found.digest, found.media_type, found.size, self._clock())
+            entry = TagEntry(found.digest, found.media_type, found.size, self._clock(), openly)
             await self.retag(query, tag, entry)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -56,11 +57,14 @@ class ISender(Interface):
         rest: IRest | None = None,
         start: int = 0,
         part: ContentRange | None = None,
+        proved: Callable[[int], None] | None = None,
     ) -> Deferred[int]:
         """An origin's body, as it comes. With a digest the last bytes are withheld until it is verified.
 
         @param rest: where to go on if it breaks off; C{start} is where in the whole body it begins.
         @param part: what of the whole body the client gets; what comes before that is hashed, and left out.
+        @param proved: called once, with the size, when all of the whole body has come from the origin and is what the
+            digest says; not if the client has left before. Never without a digest, or if C{start} is not 0.
         """
 
     def sized(body: IBody) -> Deferred[int]:

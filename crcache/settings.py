@@ -14,6 +14,10 @@ from crcache.secret import Secret
 LOG_FORMATS = ("auto", "journal", "text", "json")
 LOG_LEVELS = ("debug", "info", "warn", "error")
 
+#: Who gets what only clients' own credentials could open: whom the origin lets in, or anyone.
+ACCESS_VERIFY = "verify"
+ACCESS_OPEN = "open"
+
 #: Where a registry is, if its name does not say: Docker Hub's API is not at docker.io.
 WELL_KNOWN_URLS: Mapping[Registry, tuple[str, ...]] = {DOCKER_IO: ("https://registry-1.docker.io",)}
 
@@ -49,6 +53,7 @@ class RegistrySettings:
     """One registry: where it is, whom to trust there, how long its tags live.
 
     @ivar urls: base URLs without a trailing slash, tried in order.
+    @ivar access: L{ACCESS_VERIFY} or L{ACCESS_OPEN}.
     """
 
     registry: Registry
@@ -58,6 +63,7 @@ class RegistrySettings:
     client_key: Path | None = None
     insecure_skip_verify: bool = False
     times: Times = Times()
+    access: str = ACCESS_VERIFY
 
 
 @dataclass(frozen=True)

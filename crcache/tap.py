@@ -225,6 +225,7 @@ def _on_start(reactor: Any, engine: Engine, renewal: Renewal) -> Callable[[], No
         engine.programs.end()
         engine.usage.stop()
         engine.scrub.stop()
+        engine.grants.stop()
         names.retire()
 
     return undo

@@ -8,12 +8,16 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from crcache.grants import Grants
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from crcache.access import Access
 from crcache.asks import Ask, Client, PullBlob, PullManifest
+from crcache.blobs import Blobs
 from crcache.cache import Cache
+from crcache.confirming import Confirming
 from crcache.errors import CrcacheError, StoreError
 from crcache.facts import Query, Verdict
 from crcache.flow.fills import Fills
@@ -25,12 +29,14 @@ from crcache.interfaces import IAnswer
 from crcache.manifests import Manifests, Rules
 from crcache.origin import Origin
 from crcache.outcomes import Blob, Manifest, Outcome, Relayed
+from crcache.privacies import Privacies
 from crcache.provenance import Provenance
 from crcache.secret import Secret
-from crcache.settings import Times
+from crcache.settings import ACCESS_VERIFY, Times
 from crcache.store.memory import Memory
 from crcache.testing.fakes import FakeMeter
 from crcache.testing.upstream import FakeUpstream, Turn
+from crcache.witness import Witness
 from crcache.workers import Inline
 
 E = TypeVar("E", bound=CrcacheError)
@@ -109,7 +115,10 @@ class StoryCase(SynchronousTestCase):
 
     @ivar day: the time of day.
     @ivar clock: what timers go by.
+    @ivar access: C{access} of every registry.
     """
+
+    access = ACCESS_VERIFY
 
     def setUp(self) -> None:
         self.day = MovableClock()
@@ -135,13 +144,19 @@ class StoryCase(SynchronousTestCase):
     ) -> None:
         """A new cache, on the same disk and before the same origin."""
         work = Inline()
-        self.origin = Origin(self.upstream)
-        self.provenance = Provenance(self.store, self.origin, work, self.day, cache_manifests)
+        self.grants = Grants(None, work, self.day)
+        self.privacies = privacies = Privacies(self.store, self.day, lambda _: times.negative_ttl)
+        witness = Witness(self.upstream, self.grants, privacies)
+        self.origin = Origin(witness, privacies)
+        access = Access(self.store, witness, self.grants, privacies, lambda _: self.access)
+        self.provenance = Provenance(self.store, self.origin, privacies, work, self.day, cache_manifests)
         rules = Rules(cache_manifests, re.compile(ignore), lambda _: times)
-        tools = Tools(self.clock, self.store, self.upstream, work, self.meter, lambda _: None)
-        manifests = Manifests(self.store, self.provenance, rules, self.day)
+        tools = Tools(self.clock, self.store, witness, work, self.meter, lambda _: None)
+        manifests = Manifests(self.store, self.provenance, access, rules, self.day)
         self.fills = Fills(tools)
-        self.cache = Cache(self.store, self.origin, self.fills, manifests, work, self.day)
+        confirming = Confirming(self.store, self.origin, work, self.day)
+        blobs = Blobs(self.store, self.origin, access, self.fills, confirming, self.day)
+        self.cache = Cache(self.origin, access, manifests, blobs)
 
     # What the origin has
 

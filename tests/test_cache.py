@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from crcache import cache
+from crcache import confirming
 from crcache.asks import Client, ListReferrers, ListTags, Ping
 from crcache.errors import (
     BlobUnknown,
@@ -223,7 +223,7 @@ class DamageTests(StoryCase):
             self.successResultOf(self.store.put(digest, LAYER))
             return right
 
-        self.patch(cache, "verify", late)
+        self.patch(confirming, "verify", late)
         self.assertEqual(self.fetch(self.blob(DIGEST))[1], LAYER)
         self.assertEqual(self.asked(), [])
 
@@ -264,7 +264,7 @@ class DamageTests(StoryCase):
             hashed.append(body)
             return verify(body, digest)
 
-        self.patch(cache, "verify", noted)
+        self.patch(confirming, "verify", noted)
         for size in (1, 2, 3):
             self.store.enrol(REGISTRY, REPOSITORY, [Membership(DIGEST, None, size)])
             self.assertIs(self.fetch(self.blob(DIGEST))[0].cache, CacheStatus.HIT)
@@ -283,13 +283,13 @@ class DamageTests(StoryCase):
 
     def test_disk_fails(self) -> None:
         """If the disk fails, in reading or in writing, the blob is relayed, to be checked on its way."""
-        for method in ("member", "find", "ingest"):
+        for method in ("holding", "find", "ingest"):
             self.store.broken = {method}
             found = self.outcome(self.blob(DIGEST))
             assert isinstance(found, Relayed), method
             self.assertEqual((found.answer.status, found.digest, found.cache), (200, DIGEST, CacheStatus.BYPASS))
             found.answer.abort()
-        self.store.broken = {"member"}
+        self.store.broken = {"holding"}
         found = self.outcome(self.blob(DIGEST, body=False))
         assert isinstance(found, Relayed)
         self.assertEqual(self.queries()[-1].method, "HEAD")

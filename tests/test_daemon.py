@@ -580,8 +580,8 @@ class LateTests(SynchronousTestCase):
     def test_hangs_later(self) -> None:
         """Nor does one that stops answering while it is served from."""
         process = self.begin(
-            "import time\nfrom crcache.store.filesystem import Filesystem\n"
-            "Filesystem._tag = Filesystem._member = Filesystem._find = lambda *_: time.sleep(1000)",
+            "import time\nfrom crcache.store.repositories import Repositories\n"
+            "Repositories.tag = Repositories.member = Repositories.holding = lambda *_: time.sleep(1000)",
             "cache",
         )
         self.said("is ready on 127.0.0.1:")

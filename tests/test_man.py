@@ -53,6 +53,7 @@ class DaemonTests(SynchronousTestCase):
         text = section(page("crcache.8"), "ENVIRONMENT")
         for name in (
             "CACHE_DIRECTORY",
+            "RUNTIME_DIRECTORY",
             "CREDENTIALS_DIRECTORY",
             "LISTEN_FDS",
             "NOTIFY_SOCKET",

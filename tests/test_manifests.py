@@ -220,6 +220,7 @@ class TagTests(StoryCase):
         self.close_to_strangers()
         error = self.refusal(self.manifest(), Unauthorized)
         self.assertEqual(error.headers, (("WWW-Authenticate", CHALLENGE),))
+        self.day.now += 10
         self.close_to_strangers(403)
         self.refusal(self.manifest(), Denied)
 

@@ -27,6 +27,8 @@ from crcache.facts import Kind, Query
 from crcache.grammar.digest import Digest
 from crcache.interfaces import IAnswer
 from crcache.origin import Granted, Origin
+from crcache.privacies import Privacies
+from crcache.store.memory import Memory
 from crcache.testing.upstream import FakeUpstream, Turn
 from tests.story import CHALLENGE, REGISTRY, REPOSITORY, TOKEN
 
@@ -69,7 +71,9 @@ class AskTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.upstream = OddUpstream(DATA)
-        self.origin = Origin(self.upstream)
+        self.privacies = Privacies(Memory(lambda: self.now), lambda: self.now, lambda _: 10.0)
+        self.now = 1_700_000_000.0
+        self.origin = Origin(self.upstream, self.privacies)
 
     def ask(self, query: Query = QUERY, client: Client | None = None) -> Deferred[Granted]:
         """Put a question."""

@@ -9,7 +9,7 @@ from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 
 from crcache import events
 from crcache.errors import BodyCut, ManifestUnknown, OriginLied, OriginRefused, OriginTimeout
-from crcache.facts import Query
+from crcache.facts import Fetched, Query
 from crcache.grammar.digest import Digest
 from crcache.grammar.manifest import DOCKER_MANIFEST, LIMIT, OCI_INDEX, OCI_MANIFEST
 from crcache.grammar.reference import Tag
@@ -34,7 +34,7 @@ class FetchTests(StoryCase):
     def several(self, urls: int) -> None:
         """The registry has so many URLs from now on."""
         self.urls = urls
-        parts = self.store, self.origin, Inline(), self.day
+        parts = self.store, self.origin, self.privacies, Inline(), self.day
         self.provenance = Provenance(*parts, keep=True, urls=lambda _: urls)
 
     def get(self, reference: Tag | Digest = TAG) -> Deferred[Manifest]:
@@ -66,11 +66,16 @@ class FetchTests(StoryCase):
         self.assertEqual(list(self.store.contents), [self.digest])
 
     def test_private(self) -> None:
-        """What only the client's credentials opened is given to it, and nothing is written down."""
+        """What only the client's credentials opened is written down as such, with the tag and all that it names."""
         self.close_to_strangers()
         found = self.successResultOf(self.get())
-        self.assertEqual((found.body, found.cache), (self.data, CacheStatus.BYPASS))
-        self.assertEqual(self.written(), 0)
+        self.assertEqual((found.body, found.cache), (self.data, CacheStatus.STORED))
+        self.assertEqual({member.open for member in self.store.members.values()}, {False})
+        fetched = {digest: member.fetched for (_, _, digest), member in self.store.members.items()}
+        never = dict.fromkeys((Digest.of(LAYER), Digest.of(CONFIG)), Fetched.NEVER)
+        self.assertEqual(fetched, {self.digest: Fetched.PRIVATELY, **never})
+        self.assertFalse(self.store.tags[REGISTRY, REPOSITORY, TAG].open)
+        self.assertFalse(self.successResultOf(self.store.holding(REGISTRY, REPOSITORY, self.digest)).given)
 
     def test_wrong_bytes(self) -> None:
         """Other bytes than were asked for by digest, or than the origin's own header says, are not passed on."""
@@ -133,7 +138,9 @@ class FetchTests(StoryCase):
 
     def test_cut_for_too_long(self) -> None:
         """It is not asked for again when those who wait have waited for too long."""
-        self.provenance = Provenance(self.store, self.origin, Inline(), self.day, True, self.clock, lambda _: 3)
+        self.provenance = Provenance(
+            self.store, self.origin, self.privacies, Inline(), self.day, True, self.clock, lambda _: 3
+        )
         self.upstream.turns = [Turn(stall=50)]
         waiting = self.get()
         self.clock.advance(PATIENCE)
@@ -187,7 +194,7 @@ class FetchTests(StoryCase):
 
     def test_too_slow(self) -> None:
         """A body that drips holds those who wait for it for a while, not for ever; its origin has failed then."""
-        self.provenance = Provenance(self.store, self.origin, Inline(), self.day, True, self.clock)
+        self.provenance = Provenance(self.store, self.origin, self.privacies, Inline(), self.day, True, self.clock)
         self.upstream.turns = [Turn(stall=50)]
         waiting = self.get()
         self.clock.advance(PATIENCE - 1)
@@ -200,7 +207,9 @@ class FetchTests(StoryCase):
     def test_one_time(self) -> None:
         """However often it is asked for, all questions and bodies have one time together; no timer is left."""
         for last in (Turn(stall=50), Turn(hold=True)):
-            self.provenance = Provenance(self.store, self.origin, Inline(), self.day, True, self.clock, lambda _: 3)
+            self.provenance = Provenance(
+                self.store, self.origin, self.privacies, Inline(), self.day, True, self.clock, lambda _: 3
+            )
             cut = Turn(cut=50, hold=True)
             self.upstream.turns = [cut, last]
             waiting = self.get()
@@ -260,11 +269,12 @@ class HeadTests(StoryCase):
         self.assertEqual(list(self.store.members), [(REGISTRY, REPOSITORY, digest)])
 
     def test_private(self) -> None:
-        """What it says to a client's own credentials is not."""
+        """What it says to a client's own credentials is noted as such."""
         self.add_image(TAG)
         self.close_to_strangers()
         self.assertIsNotNone(self.successResultOf(self.head(TAG)))
-        self.assertEqual(self.written(), 0)
+        self.assertFalse(self.store.tags[REGISTRY, REPOSITORY, TAG].open)
+        self.assertEqual({member.open for member in self.store.members.values()}, {False})
 
     def test_lies(self) -> None:
         """A HEAD that speaks of another digest is put to the registry's next URL, if there is one."""
@@ -272,7 +282,9 @@ class HeadTests(StoryCase):
         lie = Turn(headers={"Docker-Content-Digest": str(Digest.of(b"other"))})
         self.upstream.turns = [lie]
         self.failureResultOf(self.head(digest), OriginLied)
-        self.provenance = Provenance(self.store, self.origin, Inline(), self.day, True, urls=lambda _: 2)
+        self.provenance = Provenance(
+            self.store, self.origin, self.privacies, Inline(), self.day, True, urls=lambda _: 2
+        )
         self.queries()
         self.upstream.turns = [lie]
         found = self.successResultOf(self.head(digest))

@@ -72,7 +72,7 @@ class Programs:
         """
         program = find(name, self._environ)
         if program is None:
-            raise HelperFailed("there is no such program on PATH")
+            raise HelperFailed("there is no such program on PATH, or it may not be run")
         try:
             child = self._start(program)
         except OSError as error:

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from crcache import events
 from crcache.errors import OriginError, OriginLied, StoreError, wanted
-from crcache.facts import Membership, Query
+from crcache.facts import Fetched, Membership, Query
 from crcache.flow.demand import Demands, OutOfTurn
 from crcache.flow.follow import Reports
 from crcache.flow.hasher import Hasher
@@ -49,17 +49,20 @@ class Fetch:
         demands: Demands,
         expected: int | None,
         patient: bool,
+        fetched: Fetched = Fetched.OPENLY,
     ) -> None:
         """
         @param demands: what clients wait for.
         @param expected: the size that a descriptor gave, for an origin that does not say.
         @param patient: whether clients wait in mid-body already, so that even a first refusal is worth a second try.
+        @param fetched: in whose way the origin is asked.
         """
         self._tools = tools
         self._query = query
         self._ingest = ingest
         self._fill = fill
         self._patient = patient
+        self._fetched = fetched
         self._digest = tools.digest(query)
         self._hasher = Hasher(ingest, self._digest, tools.hashing, self._hashed)
         query = replace(query, resumes=patient)
@@ -141,7 +144,7 @@ class Fetch:
             )
             await to_the_end(self._ingest.discard())
             return
-        member = Membership(self._digest, None, size, True)
+        member = Membership(self._digest, None, size, self._fetched is Fetched.OPENLY, None, self._fetched)
         committed = self._ingest.commit(size, [(self._query.repository, member)] if self._streams.answered else [])
         self._fill.verified(size)
         try:

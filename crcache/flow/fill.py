@@ -5,31 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger, LogLevel
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from crcache import events
 from crcache.errors import (
-    BlobUnknown,
     CrcacheError,
-    Denied,
     GivenUp,
     OriginLied,
     OriginTimeout,
     ShuttingDown,
     StoreError,
-    Unauthorized,
 )
-from crcache.facts import Query, Verdict
+from crcache.facts import Fetched, Query, Verdict
 from crcache.flow.demand import Demands
+from crcache.flow.failing import log_failure
 from crcache.flow.fetch import Fetch
 from crcache.flow.follow import Follow
+from crcache.flow.lender import Lender
+from crcache.flow.lending import Lending
+from crcache.flow.openers import Openers
 from crcache.flow.tools import Tools
 from crcache.flow.window import HELD
 from crcache.grammar.reference import Repository
 from crcache.interfaces import IBody, IIngest, IWatcher
+from crcache.secret import Secret
 
 log = Logger()
 
@@ -44,37 +45,46 @@ class Fill:
     @ivar verdict: as L{IBody.verdict<crcache.interfaces.IBody>}.
     @ivar confirmed: the repositories whose origin has agreed to send this body.
     @ivar lied: whether it has failed because the origin sent something else.
+    @ivar key: which of the fills it is.
+    @ivar found: whether the content was there already, so that nobody has shown it for this fill's sake.
+    @ivar paused: whether it has been left, resumable, since nobody is there whose credentials could be used.
     """
 
     def __init__(self, tools: Tools, query: Query, expected: int | None, ended: Callable[[Fill], None]) -> None:
         """
-        @param query: asks for the whole blob, in crcache's own way.
+        @param query: asks for the whole blob. With an C{authorization} the fill is private to that repository, and uses
+            this and what else is lent to it; it keeps none of them.
         @param expected: the size that a descriptor gave, for an origin that does not say.
         @param ended: called when the fill is over, well or not, and its content (if any) is in its place.
         """
         self.size: int | None = None
         self.verdict = Verdict.FILLING
         self.confirmed: set[Repository] = set()
-        self.query = query
+        self.query = replace(query, authorization=None)
+        self.key = tools.key(query)
         self.lied = False
+        self.found = False
+        self.paused = False
         self._lies = 0
+        self._lending: Lending | None = None
+        if query.authorization is not None:
+            self._lending = Lending(tools.upstream, tools.clock, lambda: self._openers.waiting, self._pause)
+            self._lending.lend(query.authorization)
+            tools = replace(tools, upstream=self._lending)
         self._tools = tools
         self._expected = expected
         self._ended = ended
         self._source: IBody | IIngest | None = None
         self._watchers: dict[int, IWatcher] = {}
         self._demands = Demands(tools.clock.seconds)
-        self._is_open = False
-        self._openers: list[Deferred[None]] = []
+        self._openers = Openers()
         self._problem: CrcacheError | None = None
         self._driver: Deferred[None] | None = None
-        self._timer: IDelayedCall | None = None
 
     def start(self) -> None:
         """Begin, resume or follow."""
         self._tools.meter.filling(1)
-        opening = self._tools.opening()
-        self._timer = self._tools.clock.callLater(opening, self._late, opening)
+        self._openers.within(self._tools.clock, self._tools.opening(), self._late)
         self._driver = Deferred.fromCoroutine(self._drive())
 
     @property
@@ -101,14 +111,12 @@ class Fill:
     def opened(self) -> Deferred[None]:
         """Fires when the head of an answer can be written: the origin (or an earlier fill) agreed to send the body.
         Fails with a L{CrcacheError} that says why there will be none."""
-        if self._problem is not None:
-            return fail(self._problem)
-        if self._is_open:
-            return succeed(None)
-        # One who has cancelled has been called already, and takes a second result silently.
-        waiting: Deferred[None] = Deferred()
-        self._openers.append(waiting)
-        return waiting
+        return self._openers.wait(self._problem)
+
+    def lend(self, authorization: Secret) -> IBody:
+        """The body for one client: as long as that is watched, a private fill goes on for its sake, and may put its
+        questions with this credential, which the origin has accepted for the repository."""
+        return self if self._lending is None else Lender(self, self._lending, authorization)
 
     # IBody
 
@@ -156,12 +164,8 @@ class Fill:
             return
         if size is not None:
             self.size = size
-        if not self._is_open:
-            self._is_open = True
-            self._stop_timer()
-            openers, self._openers = self._openers, []
-            for waiting in openers:
-                waiting.callback(None)
+        if not self._openers.open:
+            self._openers.let_in()
         self.moved()
 
     def moved(self) -> None:
@@ -173,6 +177,7 @@ class Fill:
         """All of it is there and right."""
         self.size = size
         self.verdict = Verdict.VERIFIED
+        self._close_lending()
         self.answered(size, None)
 
     def _failed(self, problem: CrcacheError) -> None:
@@ -183,24 +188,34 @@ class Fill:
         self._problem = problem.with_traceback(None)
         self.verdict = Verdict.FAILED
         self.lied = isinstance(problem, OriginLied)
-        openers, self._openers = self._openers, []
-        for waiting in openers:
-            waiting.errback(problem)
+        self._close_lending()
+        self._openers.turn_away(problem)
         self.moved()
 
     def _late(self, seconds: float) -> None:
         """Those who wait have waited for long enough to ask elsewhere. What came stays for the next ask."""
-        self._timer = None
         late = OriginTimeout(f"{self.query.registry} did not send what was asked for within {seconds:.3g} s; try again")
-        self._log_failure(late)
+        log_failure(late, self.query)
         self._failed(late)
         if self._driver is not None:
             self._driver.cancel()
 
-    def _stop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+    def _pause(self) -> bool:
+        """Nobody who lends is left. What came stays for the next ask; false if nothing more has to be asked for."""
+        source = self._source
+        if IIngest.providedBy(source) and source.owner and source.size is not None and source.hole(0) is None:
+            return False
+        told = "fetching {digest} from {registry} pauses: none of its clients is left (request {request_id})"
+        log.debug(told, **events.about(self.query))
+        self.paused = True
+        self._failed(GivenUp("nobody was left to fetch this for; try again"))
+        if self._driver is not None:
+            self._driver.cancel()
+        return True
+
+    def _close_lending(self) -> None:
+        if self._lending is not None:
+            self._lending.close()
 
     # The story
 
@@ -210,7 +225,7 @@ class Fill:
         except CancelledError:
             self._failed(ShuttingDown("crcache is shutting down"))
         except CrcacheError as problem:
-            self._log_failure(problem)
+            log_failure(problem, self.query)
             self._failed(problem)
         except Exception:
             log.failure(
@@ -220,35 +235,20 @@ class Fill:
             )
             self._failed(StoreError("internal error while fetching"))
         finally:
-            self._stop_timer()
             self._tools.meter.filling(-1)
             self._ended(self)
 
-    def _log_failure(self, problem: CrcacheError) -> None:
-        if isinstance(problem, Unauthorized | Denied | BlobUnknown):
-            # A plain no: the requests' own lines have it, or the client's credentials are tried next.
-            told = "{registry} does not give {digest} to crcache itself: {problem} (request {request_id})"
-            log.debug(told, problem=problem.message, **events.about(self.query))
-            return
-        wrong = isinstance(problem, OriginLied)
-        log.emit(
-            LogLevel.warn if wrong or isinstance(problem, StoreError) else LogLevel.info,
-            "fetching {digest} from {registry} failed: {problem} (request {request_id})",
-            event=events.CONTENT_WRONG if wrong else events.FETCH_FAILED,
-            problem=problem.message,
-            **events.about(self.query),
-        )
-
     async def _run(self) -> None:
         for _ in range(_TURNS):
-            found = await self._tools.store.ingest(self.query.registry, self._tools.digest(self.query))
+            found = await self._tools.store.ingest(*self.key)
             self._source = found
             if not IIngest.providedBy(found):
+                self.found = True
                 self.verified(_size(found))
                 return
             ingest = found
             try:
-                verdict = None if ingest.owner else await Follow(self._tools, self.query, ingest, self).run()
+                verdict = None if ingest.owner else await Follow(self._tools, self.key, ingest, self).run()
                 if verdict is None:
                     if await self._fetched(ingest):
                         return
@@ -256,7 +256,7 @@ class Fill:
                 if verdict is Verdict.VERIFIED:
                     self.verified(_size(ingest))
                     return
-                if self._is_open:
+                if self._openers.open:
                     raise GivenUp("another process has given the fill up")
             finally:
                 ingest.close()
@@ -272,12 +272,13 @@ class Fill:
             self,
             demands=self._demands,
             expected=self._expected,
-            patient=self._is_open,
+            patient=self._openers.open,
+            fetched=Fetched.OPENLY if self._lending is None else Fetched.PRIVATELY,
         )
         try:
             await fetch.run()
         except OriginLied:
-            if self._is_open or not (resumed or self._elsewhere()):
+            if self._openers.open or not (resumed or self._elsewhere()):
                 raise
             return False
         return True

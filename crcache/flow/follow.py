@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Protocol
 
 from twisted.internet.task import deferLater
 
 from crcache.errors import StoreError
-from crcache.facts import Query, Verdict
+from crcache.facts import Verdict
 from crcache.flow.patience import to_the_end
 from crcache.flow.still import Progress
 from crcache.flow.tools import Tools
@@ -38,11 +39,14 @@ class Reports(Protocol):
 class Follow:
     """Watches a fill whose lock another process holds, until there is a verdict or the lock frees up without one."""
 
-    def __init__(self, tools: Tools, query: Query, ingest: IIngest, fill: Reports) -> None:
+    def __init__(self, tools: Tools, key: Hashable, ingest: IIngest, fill: Reports) -> None:
+        """
+        @param key: which fill it is.
+        """
         self._clock = tools.clock
         self._stall = tools.stall
         self._still = tools.still
-        self._key = query.registry, tools.digest(query)
+        self._key = key
         self._ingest = ingest
         self._fill = fill
         self._progress = self._look()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -37,9 +38,11 @@ class Relay:
         hashing: Workers,
         clock: IReactorTime,
         skip: int = 0,
+        proved: Callable[[int], None] | None = None,
     ) -> None:
         """
         @param skip: how many of the first bytes are hashed only: the client asked for what follows them.
+        @param proved: called with the size, once all of the body has been found to be what the digest says.
         """
         self._request = request
         self._answer = answer
@@ -48,6 +51,8 @@ class Relay:
         self._hashing = hashing
         self._clock = clock
         self._skip = skip
+        self._proved = proved
+        self._size = 0
         self._let_go: LetGo | None = None
         self._producer: IPushProducer | None = None
         self._pending: list[bytes] = []
@@ -151,6 +156,7 @@ class Relay:
 
     def _hashed(self, _: None, batch: bytes) -> None:
         self._busy = False
+        self._size += len(batch)
         if self._over:
             return
         data = self._kept + batch
@@ -164,6 +170,8 @@ class Relay:
     def _judge(self) -> None:
         assert self._digest is not None
         if self._hasher.hexdigest() == self._digest.hex:
+            if self._proved is not None:
+                self._proved(self._size)
             self._pass_on(self._kept)
             self._finish()
         else:

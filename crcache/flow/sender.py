@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.web.server import Request
 from zope.interface import implementer
@@ -67,6 +69,7 @@ class Sender:
         rest: IRest | None = None,
         start: int = 0,
         part: ContentRange | None = None,
+        proved: Callable[[int], None] | None = None,
     ) -> Deferred[int]:
         """As L{ISender.relay}."""
         if request.channel is None:
@@ -77,10 +80,19 @@ class Sender:
             end = None if answer.length is None else start + answer.length
             stop = end if part is None else part.stop
             answer = self._means.lasting(request, rest, start, stop, answer)
-        return self._relay(request, answer, digest, 0 if part is None else part.start - start)
+        return self._relay(
+            request, answer, digest, 0 if part is None else part.start - start, proved if start == 0 else None
+        )
 
-    def _relay(self, request: Request, answer: IAnswer, digest: Digest | None, skip: int) -> Deferred[int]:
-        return Relay(request, answer, digest, self._means.hashing, self._means.clock, skip).start()
+    def _relay(
+        self,
+        request: Request,
+        answer: IAnswer,
+        digest: Digest | None,
+        skip: int,
+        proved: Callable[[int], None] | None = None,
+    ) -> Deferred[int]:
+        return Relay(request, answer, digest, self._means.hashing, self._means.clock, skip, proved).start()
 
     def sized(self, body: IBody) -> Deferred[int]:
         """As L{ISender.sized}."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 
 from crcache.facts import Verdict
-from crcache.grammar.digest import Digest
-from crcache.grammar.reference import Registry
 
 #: Of so many it is known.
 _KEPT = 256
@@ -19,15 +18,15 @@ class StandingStill:
     """How far each of them was when it was given up."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[Registry, Digest], Progress] = OrderedDict()
+        self._known: OrderedDict[Hashable, Progress] = OrderedDict()
 
-    def note(self, key: tuple[Registry, Digest], progress: Progress) -> None:
+    def note(self, key: Hashable, progress: Progress) -> None:
         """It has stood there for too long."""
         self._known[key] = progress
         if len(self._known) > _KEPT:
             self._known.popitem(last=False)
 
-    def at(self, key: tuple[Registry, Digest], progress: Progress) -> bool:
+    def at(self, key: Hashable, progress: Progress) -> bool:
         """Whether it still stands there; if not, that it did is forgotten."""
         if self._known.get(key) == progress:
             return True

@@ -10,9 +10,12 @@ from twisted.internet.interfaces import IReactorTime
 from crcache.facts import Query
 from crcache.flow.still import StandingStill
 from crcache.grammar.digest import Digest
-from crcache.grammar.reference import Registry
+from crcache.grammar.reference import Registry, Repository
 from crcache.interfaces import IMeter, IStore, IUpstream
 from crcache.workers import Workers
+
+#: A fill's registry and digest, and the repository whose clients' credentials it needs.
+Key = tuple[Registry, Digest, Repository | None]
 
 
 def _stall() -> float:
@@ -66,6 +69,11 @@ class Tools:
     stall: Callable[[], float] = _stall
     opening: Callable[[], float] = _opening
     still: StandingStill = field(default_factory=StandingStill)
+
+    @classmethod
+    def key(cls, query: Query) -> Key:
+        """Which fill a query for a blob belongs to."""
+        return query.registry, cls.digest(query), None if query.authorization is None else query.repository
 
     @staticmethod
     def digest(query: Query) -> Digest:

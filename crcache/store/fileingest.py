@@ -248,7 +248,6 @@ class FileIngest(OpenIngest):
         place = self._place
         os.fchmod(self._data, 0o440)
         self._finish.seal(self._data)
-        place.target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         try:
             link_over(self._data, place.target)
         except OSError as error:

@@ -83,6 +83,20 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_marked(path: Path, now: float) -> bool:
+    """Whether there is a file at that path, as far as anybody can tell. Its use is noted, hourly at most."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    if not stat.S_ISREG(found.st_mode):
+        return False
+    if abs(now - found.st_mtime) > HOURLY:
+        with contextlib.suppress(OSError):
+            os.utime(path, (now, now), follow_symlinks=False)
+    return True
+
+
 def size_of(path: Path) -> int:
     """How many bytes the file at a path has; none if there is no such file."""
     try:
@@ -95,9 +109,12 @@ def size_of(path: Path) -> int:
 def link_over(fd: int, path: Path) -> None:
     """Put an open file at a path, in the place of what is there. It keeps the path it has.
 
+    Directories that have vanished are made.
+
     @raise OSError: as linkat(2), rename(2); EPERM and others if the file system knows no hard links.
     """
     draft = beside(path)
+    _make_directory(path.parent)
     # Python follows the link there only if it is given a directory.
     directory = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

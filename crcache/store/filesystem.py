@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from crcache.errors import StoreAway, StoreError
-from crcache.facts import Membership, TagEntry
+from crcache.facts import Holding, Membership, Privacy, TagEntry
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.interfaces import IBody, IIngest, IStore
 from crcache.store import version
 from crcache.store.content import Content
-from crcache.store.contents import Contents, unlink
+from crcache.store.contents import Contents
 from crcache.store.fileingest import FileIngest, Finish
-from crcache.store.files import probe, read_small, write_atomically
+from crcache.store.files import probe
 from crcache.store.layout import Layout
 from crcache.store.marks import boot_id
-from crcache.store.records import membership_from, membership_record, merged, tag_from, tag_record
+from crcache.store.repositories import Repositories
 from crcache.workers import Workers
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Those that stay until somebody changes something. All else may pass: a mount that is late, a disk that is full.
@@ -75,11 +75,11 @@ class Filesystem:
         self._layout = Layout(root)
         self._parents = parents
         self.contents = Contents(self._layout, clock, changed)
+        self._known = Repositories(self._layout, clock)
         self._checking: dict[Digest, list[Deferred[None]]] = {}
         self._hashing = workers if hashing is None else hashing
         self._workers = workers
         self._syncing = workers if syncing is None else syncing
-        self._clock = clock
         self._timer = timer
         self._boot = b""
 
@@ -140,7 +140,7 @@ class Filesystem:
         @raise OSError: whose C{filename} is the directory.
         """
         layout = self._layout
-        for path in (layout.ingest, layout.blobs, layout.registries):
+        for path in (layout.ingest, layout.blobs, layout.openly, layout.registries):
             # Without the cache directory itself there is nothing to write to; what is below it can be made again.
             path.mkdir(exist_ok=True, mode=0o750)
             probe(path)
@@ -201,76 +201,72 @@ class Filesystem:
 
     # Fills
 
-    def ingest(self, registry: Registry, digest: Digest) -> Deferred[IIngest | IBody]:
+    def ingest(
+        self, registry: Registry, digest: Digest, repository: Repository | None = None
+    ) -> Deferred[IIngest | IBody]:
         """As L{IStore.ingest}."""
-        return self._ingest(registry, digest, _TRIES)
+        return self._ingest(registry, digest, repository, _TRIES)
 
-    def _ingest(self, registry: Registry, digest: Digest, tries: int) -> Deferred[Any]:
+    def _ingest(self, registry: Registry, digest: Digest, repository: Repository | None, tries: int) -> Deferred[Any]:
         def content(fill: FileIngest | None) -> FileIngest | Deferred[Any]:
             return self._find(digest, _TRIES).addCallback(again) if fill is None else fill
 
         def again(found: Content | None) -> Content | Deferred[Any]:
             if found is None and not tries:
                 raise StoreError(f"{self._layout.content(digest)}: is there, but cannot be opened as a file")
-            return self._ingest(registry, digest, tries - 1) if found is None else found
+            return self._ingest(registry, digest, repository, tries - 1) if found is None else found
 
-        return self._workers.run(self._begin, registry, digest).addCallback(content)
+        return self._workers.run(self._begin, registry, digest, repository).addCallback(content)
 
-    def _begin(self, registry: Registry, digest: Digest) -> FileIngest | None:
+    def _begin(self, registry: Registry, digest: Digest, repository: Repository | None) -> FileIngest | None:
         version.restore(self._layout)
         contents = self.contents
 
         def enrol(before: int, members: Sequence[tuple[Repository, Membership]]) -> None:
             contents.committed(digest, before)
-            for repository, membership in members:
-                self._enrol(registry, repository, [membership])
+            for member, membership in members:
+                self._known.enrol(registry, member, [membership])
 
         finish = Finish(lambda fd: contents.seals.set(fd, digest), enrol)
-        place = self._layout.fill(registry, digest)
+        place = self._layout.fill(registry, digest, repository)
         return FileIngest.begin(self._workers, self._syncing, place, self._boot, finish)
 
-    # What repositories hold
+    # What is known of repositories
 
     def member(self, registry: Registry, repository: Repository, digest: Digest) -> Deferred[Membership | None]:
         """As L{IStore.member}."""
-        return self._within(LOOKING, self._workers.run(self._member, registry, repository, digest))
-
-    def _member(self, registry: Registry, repository: Repository, digest: Digest) -> Membership | None:
-        path = self._layout.member(registry, repository, digest)
-        return membership_from(read_small(path, self._clock()), digest)
+        return self._look(self._known.member, registry, repository, digest)
 
     def enrol(self, registry: Registry, repository: Repository, memberships: Sequence[Membership]) -> Deferred[None]:
         """As L{IStore.enrol}."""
-        return self._within(WRITING, self._workers.run(self._enrol, registry, repository, memberships))
+        return self._note(self._known.enrol, registry, repository, memberships)
 
-    def _enrol(self, registry: Registry, repository: Repository, memberships: Sequence[Membership]) -> None:
-        for new in memberships:
-            old = self._member(registry, repository, new.digest)
-            known = merged(old, new, self._clock())
-            if known != old:
-                self._record(self._layout.member(registry, repository, new.digest), membership_record(known))
+    def holding(self, registry: Registry, repository: Repository, digest: Digest) -> Deferred[Holding]:
+        """As L{IStore.holding}."""
+        return self._look(self._known.holding, registry, repository, digest)
 
-    # Tags
+    def privacy(self, registry: Registry, repository: Repository) -> Deferred[Privacy | None]:
+        """As L{IStore.privacy}."""
+        return self._look(self._known.privacy, registry, repository)
+
+    def set_privacy(self, registry: Registry, repository: Repository, privacy: Privacy | None) -> Deferred[None]:
+        """As L{IStore.set_privacy}."""
+        return self._note(self._known.set_privacy, registry, repository, privacy)
 
     def tag(self, registry: Registry, repository: Repository, tag: Tag) -> Deferred[TagEntry | None]:
         """As L{IStore.tag}."""
-        return self._within(LOOKING, self._workers.run(self._tag, self._layout.tag(registry, repository, tag)))
-
-    def _tag(self, path: Path) -> TagEntry | None:
-        return tag_from(read_small(path, self._clock()))
+        return self._look(self._known.tag, registry, repository, tag)
 
     def set_tag(self, registry: Registry, repository: Repository, tag: Tag, entry: TagEntry) -> Deferred[None]:
         """As L{IStore.set_tag}."""
-        path = self._layout.tag(registry, repository, tag)
-        return self._within(WRITING, self._workers.run(self._record, path, tag_record(entry)))
+        return self._note(self._known.set_tag, registry, repository, tag, entry)
 
     def forget_tag(self, registry: Registry, repository: Repository, tag: Tag) -> Deferred[None]:
         """As L{IStore.forget_tag}."""
-        return self._within(WRITING, self._workers.run(unlink, self._layout.tag(registry, repository, tag)))
+        return self._note(self._known.forget_tag, registry, repository, tag)
 
-    def _record(self, path: Path, record: dict[str, object]) -> None:
-        version.restore(self._layout)
-        try:
-            write_atomically(path, json.dumps(record).encode())
-        except OSError as error:
-            raise StoreError(f"{path}: {error.strerror}") from error
+    def _look(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        return self._within(LOOKING, self._workers.run(work, *args, **kwargs))
+
+    def _note(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> Deferred[None]:
+        return self._within(WRITING, self._workers.run(work, *args, **kwargs))

@@ -33,6 +33,7 @@ class Layout:
         self.version = root / "VERSION"
         self.blobs = root / "blobs"
         self.ingest = root / "ingest"
+        self.openly = root / "openly"
         self.registries = root / "registries"
         self.scrub = root / "scrub.json"
         self.scrub_lock = root / "scrub.lock"
@@ -45,19 +46,44 @@ class Layout:
         """Committed content."""
         return self.blobs / digest.algorithm / digest.hex
 
-    def fill(self, registry: Registry, digest: Digest) -> Place:
-        """A fill. A registry's name is hashed: it may hold characters that tools dislike, and be long."""
-        hashed = hashlib.sha256(str(registry).encode()).hexdigest()[:16]
+    def given(self, digest: Digest) -> Path:
+        """That some repository has given everyone this content."""
+        return self.openly / digest.algorithm / digest.hex
+
+    def fill(self, registry: Registry, digest: Digest, repository: Repository | None = None) -> Place:
+        """A fill; one for the clients of one repository is apart.
+
+        The names are hashed: they may hold characters that tools dislike, and be long. The hash with a repository is
+        longer: it keeps others out, who may choose their repository's name.
+        """
+        if repository is None:
+            hashed = hashlib.sha256(str(registry).encode()).hexdigest()[:16]
+        else:
+            hashed = hashlib.sha256(f"{registry}/{repository}".encode()).hexdigest()[:32]
         name = f"{hashed}-{digest.algorithm}-{digest.hex}"
         return Place(digest, self.ingest / name, self.ingest / f"{name}.marks", self.content(digest))
 
     def tag(self, registry: Registry, repository: Repository, tag: Tag) -> Path:
         """What a tag means."""
-        return self._repository(registry, repository) / "_tags" / str(tag)
+        return self._tags(registry, repository) / str(tag)
 
     def member(self, registry: Registry, repository: Repository, digest: Digest) -> Path:
         """That a repository holds a digest."""
-        return self._repository(registry, repository) / "_digests" / f"{digest.algorithm}-{digest.hex}"
+        return self._digests(registry, repository) / f"{digest.algorithm}-{digest.hex}"
+
+    def privacy(self, registry: Registry, repository: Repository) -> Path:
+        """That a repository has refused crcache's own way."""
+        return self._repository(registry, repository) / "_private"
+
+    def known(self, registry: Registry, repository: Repository) -> tuple[Path, Path]:
+        """The directories of which one is there if anything else is known of a repository."""
+        return self._digests(registry, repository), self._tags(registry, repository)
+
+    def _digests(self, registry: Registry, repository: Repository) -> Path:
+        return self._repository(registry, repository) / "_digests"
+
+    def _tags(self, registry: Registry, repository: Repository) -> Path:
+        return self._repository(registry, repository) / "_tags"
 
     def _repository(self, registry: Registry, repository: Repository) -> Path:
         return self.registries.joinpath(str(registry), *str(repository).split("/"))

@@ -9,17 +9,19 @@ from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
 
 from crcache.errors import StoreError
-from crcache.facts import Membership, TagEntry, Verdict
+from crcache.facts import Fetched, Holding, Membership, Privacy, TagEntry, Verdict
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.interfaces import IBody, IIngest, IStore
 from crcache.store.content import Content, duplicate
 from crcache.store.ingest import OpenIngest, write_all
 from crcache.store.marks import Marks, State
-from crcache.store.records import merged
+from crcache.store.records import kept, merged
 from crcache.workers import Inline, Workers
 
 _BOOT = bytes(16)
+#: What tells fills apart; a repository is that of a private one.
+_Key = tuple[Registry, Digest, Repository | None]
 
 
 class _Fill:
@@ -40,7 +42,7 @@ class _Fill:
 class MemoryIngest(OpenIngest):
     """One party's view of a fill in memory."""
 
-    def __init__(self, store: Memory, key: tuple[Registry, Digest], fill: _Fill, workers: Workers) -> None:
+    def __init__(self, store: Memory, key: _Key, fill: _Fill, workers: Workers) -> None:
         super().__init__(workers)
         self._store = store
         self._key = key
@@ -64,7 +66,7 @@ class MemoryIngest(OpenIngest):
         if self._marks.size is None:
             self._marks.size = size
         self._marks.state = State.VERIFIED
-        registry, digest = self._key
+        registry, digest, _ = self._key
         if self._store.fills.get(self._key) is self._fill:
             self._store.contents[digest] = Content(duplicate(self._data), size, self._store.clock())
             for repository, membership in members:
@@ -100,9 +102,11 @@ class Memory:
         """
         self.clock = clock
         self.contents: dict[Digest, Content] = {}
-        self.fills: dict[tuple[Registry, Digest], _Fill] = {}
+        self.fills: dict[_Key, _Fill] = {}
         self.members: dict[tuple[Registry, Repository, Digest], Membership] = {}
         self.tags: dict[tuple[Registry, Repository, Tag], TagEntry] = {}
+        self.given: set[Digest] = set()
+        self.privacies: dict[tuple[Registry, Repository], Privacy] = {}
         self._workers = Inline() if workers is None else workers
 
     def start(self) -> None:
@@ -153,12 +157,14 @@ class Memory:
             del self.contents[digest]
         return succeed(None)
 
-    def ingest(self, registry: Registry, digest: Digest) -> Deferred[IIngest | IBody]:
+    def ingest(
+        self, registry: Registry, digest: Digest, repository: Repository | None = None
+    ) -> Deferred[IIngest | IBody]:
         """As L{IStore.ingest}."""
         content = self.contents.get(digest)
         if content is not None and content.size is not None:
             return succeed(Content(content.open(), content.size, content.used))
-        key = registry, digest
+        key = registry, digest, repository
         fill = self.fills.get(key)
         if fill is None:
             fill = self.fills[key] = _Fill(digest.hex)
@@ -173,6 +179,26 @@ class Memory:
         for new in memberships:
             key = registry, repository, new.digest
             self.members[key] = merged(self.members.get(key), new, self.clock())
+            if self.members[key].fetched is Fetched.OPENLY:
+                self.given.add(new.digest)
+        return succeed(None)
+
+    def holding(self, registry: Registry, repository: Repository, digest: Digest) -> Deferred[Holding]:
+        """As L{IStore.holding}."""
+        member = self.members.get((registry, repository, digest))
+        given = digest in self.given or (member is not None and member.fetched is Fetched.OPENLY)
+        return succeed(Holding(member, given, self.privacies.get((registry, repository))))
+
+    def privacy(self, registry: Registry, repository: Repository) -> Deferred[Privacy | None]:
+        """As L{IStore.privacy}."""
+        return succeed(self.privacies.get((registry, repository)))
+
+    def set_privacy(self, registry: Registry, repository: Repository, privacy: Privacy | None) -> Deferred[None]:
+        """As L{IStore.set_privacy}."""
+        if privacy is None:
+            self.privacies.pop((registry, repository), None)
+        elif any(known[:2] == (registry, repository) for known in (*self.members, *self.tags)):
+            self.privacies[registry, repository] = kept(privacy)
         return succeed(None)
 
     def tag(self, registry: Registry, repository: Repository, tag: Tag) -> Deferred[TagEntry | None]:

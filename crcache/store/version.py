@@ -48,7 +48,15 @@ def check(layout: Layout) -> bool:
 
 
 def _ours(layout: Layout) -> bool:
-    paths = (layout.version, layout.blobs, layout.ingest, layout.registries, layout.scrub, layout.scrub_lock)
+    paths = (
+        layout.version,
+        layout.blobs,
+        layout.ingest,
+        layout.openly,
+        layout.registries,
+        layout.scrub,
+        layout.scrub_lock,
+    )
     known = {path.name for path in paths} | _OTHERS
     return all(name in known or name.startswith(".") for name in os.listdir(layout.root))
 

@@ -32,6 +32,7 @@ class Instance:
         directory: Path,
         origins: Mapping[str, str],
         day: Callable[[], float] = time.time,
+        environ: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> None:
         """
@@ -40,6 +41,7 @@ class Instance:
         @param origins: URLs of origins, by the names under which clients ask for them; all else about a registry
             as in C{settings}.
         @param day: the time of day, in seconds since the epoch.
+        @param environ: the daemon's environment: proxies, and the runtime directory. By default it is empty.
         @param settings: further fields of L{Config}; C{registries} of its own wins over the URLs. Without
             C{drain_timeout}, stopping breaks off what is being answered.
         """
@@ -53,6 +55,7 @@ class Instance:
         self._reactor = reactor
         self._build = build
         self._day = day
+        self._environ = {} if environ is None else environ
         self._resolver: Any = None
         self.service: Any = None
 
@@ -62,7 +65,7 @@ class Instance:
         @raise crcache.ending.CannotStart: with the line that says why it cannot.
         """
         resolver = self._reactor.nameResolver
-        self.service = self._build(self.config, self._reactor, environ={}, day=self._day)
+        self.service = self._build(self.config, self._reactor, environ=self._environ, day=self._day)
         self.service.privilegedStartService()
         self.service.startService()
         self._resolver = resolver

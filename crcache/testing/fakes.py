@@ -20,7 +20,7 @@ from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry
 from crcache.interfaces import IAnswer, IBody, ICache, IMeter, IWatcher
 from crcache.outcomes import Outcome
-from crcache.sending import IRest, ISender
+from crcache.sending import ISender
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -139,25 +139,23 @@ class FakeSender:
     """Sends from L{MemoryBody}s and L{FakeAnswer}s through C{request.write}.
 
     @ivar sends: the (start, stop, held) of each L{send}.
-    @ivar relays: the digests of each L{relay}.
+    @ivar relays: the digests of each L{relay}; C{proved} is what the last one calls.
     """
 
     def __init__(self) -> None:
         self.sends: list[tuple[int, int | None, bool]] = []
         self.relays: list[Digest | None] = []
+        self.proved: Any = None
 
-    def send(
-        self, request: Request, body: IBody, start: int, stop: int | None, held: bool, rest: IRest | None = None
-    ) -> Deferred[int]:
+    def send(self, request: Request, body: IBody, start: int, stop: Any, held: bool, rest: Any = None) -> Deferred[int]:
         """As L{ISender.send}; the body is a L{MemoryBody}."""
         assert isinstance(body, MemoryBody)
         self.sends.append((start, stop, held))
         return _Sending(request, body, start, stop, held).done
 
-    def relay(
-        self, request: Request, answer: IAnswer, digest: Any, rest: Any = None, start: int = 0, part: Any = None
-    ) -> Deferred[int]:
+    def relay(self, request: Request, answer: IAnswer, digest: Any, rest: Any = None, *more: Any) -> Deferred[int]:
         """As L{ISender.relay}, all at once."""
+        start, part, self.proved = more
         self.relays.append(digest)
         consumer = _Collector()
         answer.deliver(consumer).addBoth(consumer.ended)

@@ -258,6 +258,7 @@ class Upstream:
                     authorization,
                     lambda status: self._meter.asked(site.registry, query.kind, status),
                     downgrade=site.plain,
+                    leave=not query.follows,
                     heard=entry.heard,
                 )
                 self._note_rate(site, exchange)

@@ -31,6 +31,7 @@ async def follow(
     *,
     downgrade: bool = False,
     loyal: bool = True,
+    leave: bool = False,
     heard: Callable[[], object] = lambda: None,
 ) -> Exchange:
     """Ask with GET or HEAD, and go where redirects lead, up to ten times.
@@ -39,6 +40,7 @@ async def follow(
     @param asked: called for each request with the answer's status, C{None} if there was none.
     @param downgrade: whether a redirect may lead from https to http.
     @param loyal: whether C{authorization} survives a redirect within its host.
+    @param leave: whether the first redirect is the answer.
     @param heard: called each time there is a connection that the request is sent on.
     @raise OriginLied: if there are more redirects, or one leads to no URL that may be asked.
     @raise OriginUnreachable: if anyone on the way gives no answer.
@@ -55,7 +57,7 @@ async def follow(
             asked(None)
             raise
         asked(exchange.status)
-        if exchange.status not in _STATUSES:
+        if leave or exchange.status not in _STATUSES:
             return exchange
         location = exchange.header("Location")
         await read(exchange, _BODY)

@@ -103,7 +103,7 @@ class Delivery:
             request.finish()
         else:
             exchange.sent = await self._sender.relay(
-                request, answer, outcome.digest, outcome.rest, outcome.start, outcome.part
+                request, answer, outcome.digest, outcome.rest, outcome.start, outcome.part, outcome.proved
             )
 
 

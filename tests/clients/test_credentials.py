@@ -39,13 +39,16 @@ class CredentialTests(ClientCase):
         self.assertTrue(layer.complete)
 
     async def test_private_stays_private(self) -> None:
-        """What only a client's token opened leaves no trace on disk, and the next one gets the challenge."""
-        before = self.trace()
+        """What only a client's token opened is on disk for those who may; the next one gets the challenge."""
         token = self.tokens.issue("alice", [f"repository:{REPO}:pull"])
         targets = manifest_path("1.0"), manifest_path(self.image.digest), blob_path(self.image.layers[0])
         for target in targets:
             self.assertEqual((await self.ask(target, ("Authorization", f"Bearer {token}"))).status, 200)
-        self.assertEqual(self.trace(), before)
+        await self.settled()
+        self.origin.requests.clear()
+        for target in targets:
+            self.assertHit(await self.ask(target, ("Authorization", f"Bearer {token}")))
+        self.assertEqual(self.origin.requests, [])
         for target in targets:
             answer = await self.ask(target)
             self.assertEqual((answer.status, answer.code), (401, "UNAUTHORIZED"))
@@ -86,7 +89,7 @@ class BasicTests(ClientCase):
             refused = await self.ask(target)
             self.assertEqual((refused.status, refused.all("WWW-Authenticate")), (401, ['Basic realm="fake registry"']))
             opened = await self.ask(target, ("Authorization", basic("alice", "wonderland")))
-            self.assertEqual((opened.status, opened.one("Cache-Status")), (200, "crcache; fwd=bypass"))
+            self.assertEqual(opened.status, 200)
             self.assertEqual(opened.one("Docker-Content-Digest"), digest_of(opened.body))
             self.assertEqual((await self.ask(target)).status, 401)
 

@@ -19,7 +19,7 @@ from crcache.errors import StoreError
 from crcache.flow.window import HELD
 from crcache.logs.repeats import Repeats
 from crcache.settings import UpstreamSettings
-from crcache.store import content, contents, fileingest, filesystem, ingest
+from crcache.store import content, contents, fileingest, filesystem, ingest, repositories
 from crcache.testing.content import noise
 from crcache.testing.script import Fault
 from tests.clients.case import IMPATIENT, REPO, ClientCase, blob_path, eventually, manifest_path
@@ -352,7 +352,7 @@ class HungTests(ClientCase):
         await self.settled()
         hung = Event()
         self.addCleanup(hung.set)
-        for module, name in ((filesystem, "read_small"), (contents.Contents, "find"), (contents.Contents, "put")):
+        for module, name in ((repositories, "read_small"), (contents.Contents, "find"), (contents.Contents, "put")):
             self.patch(module, name, self.hanging(hung, getattr(module, name)))
         for target, data in targets.items():
             answer = await self.ask(target)

@@ -116,7 +116,7 @@ class BreakingOffTests(FailureCase):
         self.assertFalse(answer.complete and answer.status == 200)
 
     async def test_private(self) -> None:
-        """A relayed body that breaks off for good ends short; one that is wrong, with a reset."""
+        """So it is with a private body: if it breaks off for good it ends short; if it is wrong, with a reset."""
         tokens = Tokens(users={"alice": "wonderland"}, anonymous=())
         self.origin.auth = tokens
         bearer = ("Authorization", "Bearer " + tokens.issue("alice", [f"repository:{REPO}:pull"]))
@@ -128,17 +128,16 @@ class BreakingOffTests(FailureCase):
         self.assertEqual((await self.ask(self.target, bearer)).body, DATA)
 
     async def test_private_resumed(self) -> None:
-        """A relayed body that breaks off is asked for again from there; the client notices nothing."""
+        """A private body that breaks off is asked for again from there; the client notices nothing."""
         tokens = Tokens(users={"alice": "wonderland"}, anonymous=())
         self.origin.auth = tokens
         bearer = ("Authorization", "Bearer " + tokens.issue("alice", [f"repository:{REPO}:pull"]))
         self.origin.fault(Fault(cut=MIB), "blob", times=None)
         answer = await self.ask(self.target, bearer)
         self.assertEqual((answer.status, answer.complete, answer.body), (200, True, DATA))
-        part = await self.ask(self.target, bearer, ("Range", f"bytes=5-{2 * MIB}"))
-        self.assertEqual((part.status, part.body), (206, DATA[5 : 2 * MIB + 1]))
         spans = [record.header("Range") for record in self.origin.asked("blob") if record.status == 206]
-        self.assertEqual(spans[-2:], [f"bytes=5-{2 * MIB}", f"bytes={MIB + 5}-{2 * MIB}"])
+        self.assertEqual(spans[:2], [f"bytes={MIB}-", f"bytes={2 * MIB}-"])
+        self.assertTrue(spans)
 
 
 class BeforeTests(FailureCase):

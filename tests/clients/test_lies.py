@@ -66,9 +66,11 @@ class LieCase(ClientCase):
         self.cache = self.instance(upstream=IMPATIENT)
 
     def files(self) -> dict[str, bytes]:
-        """All files below the cache directory, and what is in them."""
+        """All files below the cache directory, and what is in them; but for the note that a repository is private."""
         root = self.cache.config.cache_directory
-        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        noted = root / "registries" / NAME / REPO
+        files = [path for path in root.rglob("*") if path.is_file() and path.parent != noted]
+        return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
     def assertNotWhole(self, answer: Answer, lie: str) -> None:
         """It is an error, or ends so that nobody takes it for all of the body."""
@@ -107,9 +109,10 @@ class LieCase(ClientCase):
     def forget(self) -> None:
         """Empty the cache by hand, as anybody may."""
         root = self.cache.config.cache_directory
-        for path in [*(root / "blobs").rglob("*"), *(root / "registries").rglob("*")]:
-            if path.is_file():
-                path.unlink()
+        for part in ("blobs", "openly", "registries"):
+            for path in (root / part).rglob("*"):
+                if path.is_file():
+                    path.unlink()
 
 
 class BlobTests(LieCase):
@@ -172,11 +175,11 @@ class BlobTests(LieCase):
         self.assertRight(await self.ask(blob_path(digest)), LARGE, "none")
 
     async def test_private(self) -> None:
-        """So it is with what only a client's own credentials open, which is passed through and kept nowhere."""
+        """So it is with what only a client's own credentials open."""
         self.origin.auth = Basic({"alice": "wonderland"})
         for data in (LARGE, SMALL):
             digest = self.origin.content.add_blob(REPO, data)
-            await self.check(blob_path(digest), "blob", data, CREDENTIALS, kept=False)
+            await self.check(blob_path(digest), "blob", data, CREDENTIALS)
 
     async def test_head(self) -> None:
         """What a lying HEAD says of a blob binds nobody: the GET is right."""
@@ -205,7 +208,7 @@ class BlobTests(LieCase):
 
 
 class PrivateRangeTests(LieCase):
-    """Parts of what only a client's own credentials open, which go through and are kept nowhere."""
+    """Parts of what only a client's own credentials open, which go through if they cannot be kept."""
 
     timeout = 60
 
@@ -214,6 +217,13 @@ class PrivateRangeTests(LieCase):
         self.origin.auth = Basic({"alice": "wonderland"})
         self.digest = self.origin.content.add_blob(REPO, LARGE)
         self.target = blob_path(self.digest)
+
+    async def begin_badly(self) -> None:
+        """Have the disk fail, and the repository known as private."""
+        ingest = self.cache.config.cache_directory / "ingest"
+        ingest.rmdir()
+        ingest.write_bytes(b"")
+        self.assertPart(await self.part("0-9"), 0, 10)
 
     async def part(self, span: str) -> Answer:
         """A range of it."""
@@ -227,6 +237,7 @@ class PrivateRangeTests(LieCase):
 
     async def test_open_ended(self) -> None:
         """An open-ended range, with which clients resume, is not ended with wrong bytes."""
+        await self.begin_badly()
         for start in (0, 1000):
             for lie, fault in lies(LARGE).items():
                 rule = self.origin.fault(fault, "blob", times=None)
@@ -237,18 +248,20 @@ class PrivateRangeTests(LieCase):
 
     async def test_resumed(self) -> None:
         """One that breaks off goes on where it was, in whatever way the origin then answers."""
+        await self.begin_badly()
         for more in (Fault(), Fault(ignore_range=True), Fault(unsized="chunked")):
-            self.origin.fault(Fault(cut=2 * HELD), "blob", skip=1)
-            self.origin.fault(more, "blob", skip=1)
+            self.origin.fault(Fault(cut=2 * HELD), "blob")
+            self.origin.fault(more, "blob")
             self.assertPart(await self.part("77-"), 77, len(LARGE), str(more))
             self.origin.script.clear()
 
     async def test_too_short(self) -> None:
         """A part that ends sooner than it says, in chunks or in an orderly way, is not complete, or is gone on with."""
+        await self.begin_badly()
         line = (("Content-Range", f"bytes 5-{10 * HELD}/{len(LARGE)}"),)
         short = Fault(status=206, body=LARGE[5:HELD], unsized="chunked", headers=line)
         for times in (1, None):
-            self.origin.fault(short, "blob", skip=1, times=times)
+            self.origin.fault(short, "blob", times=times)
             answer = await self.part(f"5-{10 * HELD}")
             self.origin.script.clear()
             if times:
@@ -258,14 +271,16 @@ class PrivateRangeTests(LieCase):
 
     async def test_page_in_place_of_the_rest(self) -> None:
         """A page is not taken for the rest of a part that has broken off."""
-        self.origin.fault(Fault(unsized="chunked", cut=HELD), "blob", skip=1)
-        self.origin.fault(Fault(status=200, body=PAGE, headers=HTML, unsized="chunked"), "blob", skip=1, times=None)
+        await self.begin_badly()
+        self.origin.fault(Fault(unsized="chunked", cut=HELD), "blob")
+        self.origin.fault(Fault(status=200, body=PAGE, headers=HTML, unsized="chunked"), "blob", times=None)
         answer = await self.part(f"5-{10 * HELD}")
         self.assertEqual((answer.status, answer.complete), (206, False))
         self.assertTrue(answer.body == LARGE[5 : 5 + HELD])
 
     async def test_never_the_whole(self) -> None:
         """After one 206 no range gets a 200, neither the last bytes nor what an origin answers that ignores ranges."""
+        await self.begin_badly()
         self.assertPart(await self.part("0-99"), 0, 100)
         self.assertPart(await self.part("-100"), len(LARGE) - 100, len(LARGE))
         self.assertPart(await self.part(f"-{len(LARGE) + 1}"), 0, len(LARGE))
@@ -306,8 +321,12 @@ class ManifestTests(LieCase):
     async def test_private(self) -> None:
         """What only a client's own credentials open."""
         self.origin.auth = Basic({"alice": "wonderland"})
-        for path in ("1.0", self.image.digest):
-            await self.check(manifest_path(path), "manifest", self.image.manifest, CREDENTIALS, kept=False)
+        await self.check(manifest_path(self.image.digest), "manifest", self.image.manifest, CREDENTIALS)
+        for lie, fault in lies(self.image.manifest).items():
+            self.origin.fault(fault, "manifest", method="GET", times=None)
+            self.assertNotWhole(await self.ask(manifest_path("1.0"), CREDENTIALS), lie)
+            self.assertFalse([path for path in self.files() if path.startswith("blobs/")], lie)
+            self.origin.script.clear()
 
     async def test_ignored(self) -> None:
         """A tag that matches C{ignore} is passed through, but looked at; its manifest is kept by digest alone."""

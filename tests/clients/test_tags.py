@@ -274,7 +274,7 @@ class RefusedTests(TagCase):
         self.assertEqual((await self.ask(TAG)).status, 502)
 
     async def test_credentials(self) -> None:
-        """401 is the client's, with the origin's own challenge, however fresh the grace; it is not remembered."""
+        """401 is the client's, with the origin's own challenge, however fresh the grace; told again for a while."""
         await self.warm()
         self.day.now += 60
         auth, self.origin.auth = self.origin.auth, Basic({"alice": "wonderland"}, "fake")
@@ -283,6 +283,8 @@ class RefusedTests(TagCase):
             self.assertEqual((answer.status, answer.code), (401, "UNAUTHORIZED"))
             self.assertEqual(answer.one("WWW-Authenticate"), 'Basic realm="fake"')
         self.origin.auth = auth
+        self.assertEqual((await self.ask(TAG)).status, 401)
+        self.day.now += 10
         self.assertManifest(await self.ask(TAG), self.image.manifest, OCI_MANIFEST)
 
     async def test_denied(self) -> None:

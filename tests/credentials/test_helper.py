@@ -97,7 +97,7 @@ class Failures(HelperCase):
 
     def test_missing(self) -> None:
         """One that is not on C{PATH} is not looked for anywhere else, be C{PATH} what it may."""
-        self.assertEqual(self.failed(), "there is no such program on PATH")
+        self.assertEqual(self.failed(), "there is no such program on PATH, or it may not be run")
         self.shelf.add("here")
         before = Path.cwd()
         os.chdir(self.shelf.directory)

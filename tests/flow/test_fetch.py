@@ -17,7 +17,7 @@ from crcache.errors import (
     StoreError,
     Unauthorized,
 )
-from crcache.facts import Membership, Verdict
+from crcache.facts import Fetched, Membership, Verdict
 from crcache.flow.demand import Demands
 from crcache.flow.fetch import Fetch
 from crcache.flow.tools import Tools
@@ -55,7 +55,7 @@ class WholeTests(FillCase):
         self.settled(fill)
         self.assertEqual(self.upstream.queries, [query()])
         known = self.successResultOf(self.store.member(DOCKER_IO, ALPINE, DIGEST))
-        self.assertEqual(known, Membership(DIGEST, None, len(DATA), True, 1000.0))
+        self.assertEqual(known, Membership(DIGEST, None, len(DATA), True, 1000.0, Fetched.OPENLY))
         self.assertFalse(self.upstream.answers[0].aborted)
 
     def test_no_length(self) -> None:

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError
 from crcache.errors import ShuttingDown
 from crcache.facts import Verdict
 from crcache.grammar.digest import Digest
-from crcache.grammar.reference import Registry
+from crcache.grammar.reference import Registry, Repository
 from crcache.store.memory import Memory
 from crcache.testing.upstream import FakeUpstream, Turn
 from tests.flow.scene import DATA, SEGMENT, FillCase, Held, Watcher
@@ -150,10 +150,10 @@ class _SlowCommit:
     def __init__(self, store: Memory, held: Held) -> None:
         self._store, self._held = store, held
 
-    def ingest(self, registry: Registry, digest: Digest) -> object:
+    def ingest(self, registry: Registry, digest: Digest, repository: Repository | None) -> object:
         def slow(ingest: Any) -> Any:
             commit = ingest.commit
             ingest.commit = lambda *args: self._held.run(lambda: commit(*args).result)
             return ingest
 
-        return self._store.ingest(registry, digest).addCallback(slow)
+        return self._store.ingest(registry, digest, repository).addCallback(slow)

@@ -17,6 +17,7 @@ from crcache.grammar.ranges import ContentRange
 from crcache.testing.upstream import FakeAnswer, Turn
 from crcache.web.site import Request
 from tests.flow.sending import MIB, Client, SendCase
+from tests.flow.test_lasting import FakeRest
 from tests.web.cases import pause
 
 DATA = os.urandom(3 * MIB + 12345)
@@ -24,7 +25,14 @@ DIGEST = Digest.of(DATA)
 
 
 class RelayTests(SendCase):
-    """Bodies that rest nowhere."""
+    """Bodies that rest nowhere.
+
+    @ivar proofs: the sizes of those that were proved.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.proofs: list[int] = []
 
     def relayed(
         self,
@@ -33,6 +41,8 @@ class RelayTests(SendCase):
         *,
         sized: bool = True,
         part: ContentRange | None = None,
+        rest: FakeRest | None = None,
+        start: int = 0,
         **turn: Any,
     ) -> Turn:
         """Answer with an origin's body, as it comes."""
@@ -46,7 +56,7 @@ class RelayTests(SendCase):
             if length is not None:
                 request.setHeader("Content-Length", str(length))
             request.setHeader("X-Request-Id", "mine-1")
-            return self.sender.relay(request, self.answer, digest, part=part)
+            return self.sender.relay(request, self.answer, digest, rest, start, part, self.proofs.append)
 
         self.bodies.handlers[b"/body"] = handle
         return script
@@ -108,6 +118,50 @@ class RelayTests(SendCase):
             client = await self.begin()
             await self.aborted(client)
             self.assertLessEqual(await self.result(), max(len(DATA) - HELD - start, 0))
+
+    async def test_proved(self) -> None:
+        """When all of a body has come and is right, whoever wants to know is told, once, before its client has it all:
+        of a whole one, of one whose end was asked for, of an empty one, and of one that broke off and went on."""
+        for size in (len(DATA), 100, 0):
+            self.relayed(DATA[:size], Digest.of(DATA[:size]))
+            client = await self.begin()
+            await self.until(client.answers)
+            self.assertEqual(self.proofs, [size])
+            self.proofs.clear()
+        self.relayed(part=ContentRange(MIB, len(DATA), len(DATA)))
+        client = await self.begin()
+        await self.until(client.answers)
+        self.assertEqual(self.proofs, [len(DATA)])
+        self.proofs.clear()
+        rest = FakeRest(Turn(cut=MIB), data=DATA)
+        self.relayed(rest=rest, cut=MIB)
+        client = await self.begin()
+        await self.until(client.answers)
+        self.assertEqual((client.answers(), self.proofs), ([DATA], [len(DATA)]))
+        self.assertEqual(rest.asked, [(MIB, len(DATA)), (2 * MIB, len(DATA))])
+
+    async def test_not_proved(self) -> None:
+        """Nobody is told so of a body that is wrong, is not whole, has no digest, does not begin at the beginning, or
+        whose client has left."""
+        self.relayed(digest=Digest.of(b"something else"))
+        await self.aborted(await self.begin())
+        self.relayed(cut=len(DATA) - 1)
+        await self.short(await self.begin())
+        rest = FakeRest(data=DATA[:MIB] + bytes(len(DATA) - MIB))
+        self.relayed(rest=rest, cut=MIB)
+        await self.aborted(await self.begin())
+        self.relayed(digest=None)
+        await self.until((await self.begin()).answers)
+        self.relayed(DATA[5:], Digest.of(DATA[5:]), start=5)
+        await self.until((await self.begin()).answers)
+        script = self.relayed(stall=len(DATA) - 1)
+        client = await self.begin()
+        await self.settled(client, len(DATA) - 1 - HELD)
+        client.abort()
+        await self.result()
+        script.release()
+        await pause(0.03)
+        self.assertEqual(self.proofs, [])
 
     async def test_not_withheld(self) -> None:
         """Without a digest nothing is."""

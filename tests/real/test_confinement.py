@@ -123,6 +123,6 @@ class ConfinementTests(Hosted):
         self.assertEqual(self.status(self.manifest()), "200")
         told = system.journal("--unit=crcache")
         self.assertIn("docker-credential-planted gives no credentials for other.test", told)
-        self.assertIn("it cannot be run: Permission denied", told)
+        self.assertIn("there is no such program on PATH, or it may not be run", told)
         self.assertNotIn(_PASSWORD, told)
         self.no_tracebacks()

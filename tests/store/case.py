@@ -55,8 +55,12 @@ class DirectoryCase(StoreCase):
     def vanish(self, *parts: str) -> None:
         """Remove files; whole directories, where there are any."""
         for part in parts:
-            if part in ("content", "fills"):
-                shutil.rmtree(self.root / {"content": "blobs", "fills": "ingest"}[part], ignore_errors=True)
+            directory = {"content": "blobs", "fills": "ingest", "given": "openly"}.get(part)
+            if directory is not None:
+                shutil.rmtree(self.root / directory, ignore_errors=True)
+            elif part == "privacies":
+                for path in self.root.glob("registries/**/_private"):
+                    path.unlink()
             else:
                 for found in self.root.glob("registries/**/" + {"members": "_digests", "tags": "_tags"}[part]):
                     shutil.rmtree(found)
@@ -96,7 +100,7 @@ class ProcessCase(DirectoryCase):
 
     def other(self) -> Other:
         """Another process."""
-        other = Other(self.root, self.data)
+        other = Other(self.root, self.data, self.repository)
         self.addCleanup(other.end)
         return other
 

@@ -136,7 +136,7 @@ class Fills(StoreCase):
         fill = await self.filled()
         await fill.commit(len(DATA), [])
         for registry in (DOCKER_IO, GHCR):
-            found = await self.store.ingest(registry, DIGEST)
+            found = await self.store.ingest(registry, DIGEST, self.repository)
             assert IBody.providedBy(found), found
             self.assertEqual(content_of(found), DATA)
 
@@ -205,7 +205,7 @@ class Fills(StoreCase):
 
     async def test_begin_many(self) -> None:
         """Of many who begin at once one owns the fill."""
-        fills = await gatherResults([self.store.ingest(DOCKER_IO, DIGEST) for _ in range(10)])
+        fills = await gatherResults([self.store.ingest(DOCKER_IO, DIGEST, self.repository) for _ in range(10)])
         self.assertEqual(sorted(cast(IIngest, fill).owner for fill in fills), [False] * 9 + [True])
 
 
@@ -281,9 +281,9 @@ class Vanishing(StoreCase):
         gc.collect()
         before = descriptors()
         for end in ("commit", "discard", "close"):
-            fill = await self.store.ingest(GHCR, DIGEST)
+            fill = await self.store.ingest(GHCR, DIGEST, self.repository)
             assert IIngest.providedBy(fill)
-            follower = await self.store.ingest(GHCR, DIGEST)
+            follower = await self.store.ingest(GHCR, DIGEST, self.repository)
             fill.settle(len(DATA))
             await fill.write(0, [DATA])
             if end == "commit":

@@ -15,7 +15,7 @@ from typing import IO, Any, TypeVar, cast
 from twisted.internet.defer import Deferred
 
 from crcache.grammar.digest import Digest
-from crcache.grammar.reference import DOCKER_IO, Registry
+from crcache.grammar.reference import DOCKER_IO, Registry, Repository
 from crcache.interfaces import IBody, IIngest
 from crcache.store.filesystem import Filesystem
 from crcache.workers import Inline
@@ -26,11 +26,12 @@ T = TypeVar("T")
 class Other:
     """Starts one, and speaks to it. Each method is what the process does; its answer is JSON."""
 
-    def __init__(self, root: Path, data: Path) -> None:
+    def __init__(self, root: Path, data: Path, repository: Repository | None = None) -> None:
         """
         @param data: a file with the bytes that it writes.
+        @param repository: whose clients its fills are for, unless it is told otherwise; C{None} for open ones.
         """
-        command = [sys.executable, "-m", "tests.store.other", str(root), str(data)]
+        command = [sys.executable, "-m", "tests.store.other", str(root), str(data), str(repository or "")]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_TOP)
 
     def tell(self, what: str, *arguments: object) -> None:
@@ -93,17 +94,20 @@ def checksum(found: IBody | IIngest) -> str:
 class Commands:
     """What it can be told."""
 
-    def __init__(self, root: str, data: str) -> None:
+    def __init__(self, root: str, data: str, repository: str) -> None:
+        self.repository = repository
         self.store = Filesystem(Path(root), Inline(), time.time)
         self.store.start()
         self.data = Path(data).read_bytes()
         self.digest = Digest.of(self.data)
         self.fill: Any = None
 
-    def ingest(self, registry: str = str(DOCKER_IO)) -> str:
-        """Begin: C{owner}, C{follower} or C{content}."""
+    def ingest(self, registry: str = str(DOCKER_IO), repository: str | None = None) -> str:
+        """Begin: C{owner}, C{follower} or C{content}. An empty repository is none."""
         self.fill = None
-        self.fill = now(self.store.ingest(Registry(registry), self.digest))
+        repository = self.repository if repository is None else repository
+        whose = Repository(repository) if repository else None
+        self.fill = now(self.store.ingest(Registry(registry), self.digest, whose))
         if not IIngest.providedBy(self.fill):
             return "content"
         return "owner" if self.fill.owner else "follower"

@@ -48,13 +48,16 @@ class StoreCase(AsyncTestCase):
 
     now = 1_700_000_000.0
     store: IStore
+    #: Whose clients the fills are for; C{None} for the registry's open ones.
+    repository: Repository | None = None
 
     def make(self) -> IStore:
         """A store with nothing in it; C{self.clock} is its clock."""
         raise NotImplementedError
 
     def vanish(self, *parts: str) -> None:
-        """Remove everything of these kinds behind the store's back: content, fills, members, tags."""
+        """Remove everything of these kinds behind the store's back: content, fills, members, tags, given,
+        privacies."""
         raise NotImplementedError
 
     def damage(self, digest: Digest) -> None:
@@ -73,7 +76,13 @@ class StoreCase(AsyncTestCase):
 
     async def ingest(self, registry: Registry = DOCKER_IO, digest: Digest = DIGEST) -> IIngest:
         """A fill, which the store has no content for."""
-        found = await self.store.ingest(registry, digest)
+        return await self.ingest_of(self.repository, registry, digest)
+
+    async def ingest_of(
+        self, repository: Repository | None, registry: Registry = DOCKER_IO, digest: Digest = DIGEST
+    ) -> IIngest:
+        """A fill for this repository's clients, or for everyone."""
+        found = await self.store.ingest(registry, digest, repository)
         assert IIngest.providedBy(found), found
         self.addCleanup(found.close)
         return found

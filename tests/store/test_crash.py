@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from crcache.facts import Membership, TagEntry, Verdict
+from crcache.facts import Fetched, Membership, Privacy, TagEntry, Verdict
 from crcache.grammar.reference import DOCKER_IO
 from crcache.interfaces import IIngest
 from crcache.store import fileingest, files, ingest, marks, seal
@@ -60,7 +60,7 @@ class CrashTests(DirectoryCase):
             os._exit(1)
 
     def _fill(self, end: str) -> None:
-        fill = now(self.store.ingest(DOCKER_IO, DIGEST))
+        fill = now(self.store.ingest(DOCKER_IO, DIGEST, self.repository))
         assert IIngest.providedBy(fill)
         fill.settle(len(DATA))
         for start in range(0, len(DATA), SEGMENT):
@@ -73,7 +73,7 @@ class CrashTests(DirectoryCase):
 
     async def _finished(self) -> None:
         """Ask again, as a client's next pull does: fetch what is missing, and check all of it."""
-        found = await self.store.ingest(DOCKER_IO, DIGEST)
+        found = await self.store.ingest(DOCKER_IO, DIGEST, self.repository)
         if IIngest.providedBy(found):
             self.assertTrue(found.owner)
             self.assertIs(found.state, Verdict.FILLING)
@@ -132,6 +132,28 @@ class CrashTests(DirectoryCase):
             changes += 1
         self.assertGreater(changes, 2)
 
+    async def test_enrol(self) -> None:
+        """While content is noted as given openly: whatever holds it openly, everyone has been given it."""
+        known = Membership(DIGEST, fetched=Fetched.OPENLY)
+        changes, seen = 0, set()
+        while not self._lived(lambda: now(self.store.enrol(DOCKER_IO, ALPINE, [known])), changes):
+            marked = (self.root / "openly/sha256" / DIGEST.hex).exists()
+            held = await self.store.member(DOCKER_IO, ALPINE, DIGEST) is not None
+            seen.add((marked, held))
+            self.vanish("given", "members")
+            changes += 1
+        self.assertEqual(seen, {(False, False), (True, False)})
+
+    async def test_privacy(self) -> None:
+        """While a repository turns private: it was not, or is."""
+        await self.store.enrol(DOCKER_IO, ALPINE, [Membership(DIGEST)])
+        new, changes = Privacy(5.0, ("Basic",)), 0
+        while not self._lived(lambda: now(self.store.set_privacy(DOCKER_IO, ALPINE, new)), changes):
+            self.assertIn(await self.store.privacy(DOCKER_IO, ALPINE), (None, new))
+            changes += 1
+        self.assertGreater(changes, 2)
+        self.assertEqual(await self.store.privacy(DOCKER_IO, ALPINE), new)
+
     async def test_order(self) -> None:
         """First the verdict; then sync, seal, rename, the directories' syncs, and the membership; the marks go last."""
         steps: list[str] = []
@@ -176,3 +198,9 @@ class CrashTests(DirectoryCase):
         self.assertIn("Input/output error", str(error))
         self.assertEqual(self.files(), {"VERSION"})
         self.assertFalse(fill.owner)
+
+
+class PrivateCrashTests(CrashTests):
+    """Killed while it fetches for one repository's clients."""
+
+    repository = ALPINE

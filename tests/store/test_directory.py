@@ -77,7 +77,14 @@ class LayoutTests(DirectoryCase):
         """A membership is small JSON that says how it was obtained."""
         await self.store.enrol(DOCKER_IO, ALPINE, [Membership(DIGEST, "a/b", 5, since=7.5)])
         self.assertEqual(self.files(), {"VERSION", MEMBER})
-        said = {"digest": str(DIGEST), "mediaType": "a/b", "size": 5, "obtained": "open", "since": 7.5}
+        said = {
+            "digest": str(DIGEST),
+            "mediaType": "a/b",
+            "size": 5,
+            "obtained": "open",
+            "since": 7.5,
+            "fetched": "never",
+        }
         self.assertEqual(json.loads((self.root / MEMBER).read_text()), said)
         other = Digest.of(b"", "sha512")
         await self.store.enrol(DOCKER_IO, ALPINE, [Membership(other, open=False)])
@@ -88,7 +95,7 @@ class LayoutTests(DirectoryCase):
         """A tag is small JSON, too."""
         await self.store.set_tag(DOCKER_IO, ALPINE, LATEST, TagEntry(DIGEST, "a/b", 5, 7.5))
         self.assertEqual(self.files(), {"VERSION", TAG})
-        said = {"digest": str(DIGEST), "mediaType": "a/b", "size": 5, "checked": 7.5}
+        said = {"digest": str(DIGEST), "mediaType": "a/b", "size": 5, "checked": 7.5, "open": True}
         self.assertEqual(json.loads((self.root / TAG).read_text()), said)
 
     async def test_nested_repositories(self) -> None:

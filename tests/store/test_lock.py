@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crcache.facts import Verdict
 from tests.store.case import ProcessCase
-from tests.store.stores import DATA, DIGEST, SEGMENT, content_of
+from tests.store.stores import ALPINE, DATA, DIGEST, SEGMENT, content_of
 
 SUM = hashlib.sha256(DATA).hexdigest()
 
@@ -155,3 +155,21 @@ class LockTests(ProcessCase):
             child.stdin.close()
             child.stdout.close()
             child.wait()
+
+
+class PrivateLockTests(LockTests):
+    """The same among those who fetch for one repository's clients."""
+
+    repository = ALPINE
+
+    async def test_apart(self) -> None:
+        """Whoever fetches for everyone, for another repository's clients or from another registry owns a fill of his
+        own, and sees nothing of this."""
+        first, second = self.other(), self.other()
+        self.assertEqual(first.do("ingest"), "owner")
+        first.do("write", 0, SEGMENT)
+        for registry, repository in (("docker.io", ""), ("docker.io", "library/nginx"), ("ghcr.io", "library/alpine")):
+            self.assertEqual(second.do("ingest", registry, repository), "owner")
+            self.assertEqual(second.do("look")["checksum"], sum_of(0))
+        self.assertEqual(second.do("ingest"), "follower")
+        self.assertEqual(second.do("look")["checksum"], sum_of(SEGMENT))

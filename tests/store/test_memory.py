@@ -8,10 +8,11 @@ from crcache.grammar.digest import Digest
 from crcache.interfaces import IStore
 from crcache.store.memory import Memory
 from tests.store import conformance
+from tests.store.stores import StoreCase
 
 
-class MemoryTests(conformance.Conformance):
-    """The store in memory."""
+class MemoryCase(StoreCase):
+    """A store in memory."""
 
     def make(self) -> IStore:
         """A new one."""
@@ -25,6 +26,8 @@ class MemoryTests(conformance.Conformance):
             "fills": self.memory.fills,
             "members": self.memory.members,
             "tags": self.memory.tags,
+            "given": self.memory.given,
+            "privacies": self.memory.privacies,
         }
         for part in parts:
             kinds[part].clear()  # type: ignore[attr-defined]
@@ -34,3 +37,11 @@ class MemoryTests(conformance.Conformance):
         fd = self.memory.contents[digest].open()
         os.pwrite(fd, b"\x00" if os.pread(fd, 1, 7) != b"\x00" else b"\x01", 7)
         os.close(fd)
+
+
+class MemoryTests(MemoryCase, conformance.Conformance):
+    """The store in memory."""
+
+
+class PrivateTests(MemoryCase, conformance.Private):
+    """Its fills for one repository's clients."""

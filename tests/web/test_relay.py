@@ -60,6 +60,13 @@ class RelayTests(WebCase):
         self.assertEqual(self.sender.relays, [DIGEST])
         self.assertFalse(answer.aborted)
 
+    async def test_proved(self) -> None:
+        """Whoever sends it is told whom to tell that all of it has come."""
+        told: list[int] = []
+        self.answer_with(Relayed(FakeAnswer(200, {}, DATA, len(DATA)), DIGEST, proved=told.append))
+        await self.ask(BLOB_PATH)
+        self.assertEqual(self.sender.proved, told.append)
+
     async def test_head(self) -> None:
         """A HEAD has the origin's head with its length, and lets go of the answer."""
         headers = {"Content-Length": ["1024"], "Docker-Content-Digest": [str(DIGEST)], "ETag": ['"e"']}

@@ -1,0 +1,96 @@
+"""Which repositories refuse crcache's own way, as their origins said last."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from crcache import events
+from crcache.errors import StoreError
+from crcache.facts import Privacy, Query
+from crcache.grammar.reference import Registry, Repository
+from crcache.interfaces import IStore
+from crcache.policy.access import remembered
+
+log = Logger()
+
+#: Repositories whose refusal is remembered here as well: clients can name any, and of those that hold nothing the
+#: store notes nothing.
+_MOST = 1024
+
+
+class Privacies:
+    """On disk for all processes; here, too, so that what was refused just now is not asked for at once."""
+
+    def __init__(self, store: IStore, clock: Callable[[], float], seconds: Callable[[Registry], float]) -> None:
+        """
+        @param clock: the time of day, in seconds since the epoch.
+        @param seconds: for how long a registry's refusal is told without asking again.
+        """
+        self._store = store
+        self._clock = clock
+        self._seconds = seconds
+        self._since = 0.0
+        self._here: OrderedDict[tuple[Registry, Repository], Privacy] = OrderedDict()
+
+    async def find(self, registry: Registry, repository: Repository) -> Privacy | None:
+        """What is known of a repository; C{None}: nothing against its being open."""
+        try:
+            return self.newest(registry, repository, await self._store.privacy(registry, repository))
+        except StoreError:
+            return self.newest(registry, repository, None)
+
+    def newest(self, registry: Registry, repository: Repository, noted: Privacy | None) -> Privacy | None:
+        """The same, of one whose note on disk has been read."""
+        here = self._here.get((registry, repository))
+        if here is None or noted is None:
+            return here or noted
+        return here if here.checked >= noted.checked else noted
+
+    async def lately(self, registry: Registry, repository: Repository) -> Privacy | None:
+        """The refusal that clients can be told without asking again, if there is one."""
+        found = await self.find(registry, repository)
+        if found is not None and found.checked < self._since:
+            return None
+        return found if remembered(found, self._clock(), self._seconds(registry)) else None
+
+    def try_again(self) -> None:
+        """Credentials have changed: what was refused before may not be refused any more."""
+        self._since = self._clock()
+
+    def refused(self, query: Query, challenges: tuple[str, ...]) -> None:
+        """The origin has just refused crcache's own way."""
+        key = query.registry, query.repository
+        self._here[key] = privacy = Privacy(self._clock(), challenges)
+        self._here.move_to_end(key)
+        if len(self._here) > _MOST:
+            self._here.popitem(last=False)
+        self._note(query, privacy)
+
+    def kept(self, query: Query) -> None:
+        """Something of the repository has been kept, so that what is known here belongs on disk as well."""
+        privacy = self._here.get((query.registry, query.repository))
+        if privacy is not None:
+            self._note(query, privacy)
+
+    def opened(self, query: Query) -> None:
+        """The origin has just let crcache's own way in."""
+        self._here.pop((query.registry, query.repository), None)
+        self._note(query, None)
+
+    def _note(self, query: Query, privacy: Privacy | None) -> None:
+        noting: Deferred[None] = self._store.set_privacy(query.registry, query.repository, privacy)
+        noting.addErrback(self._failed, query)
+
+    def _failed(self, failure: Failure, query: Query) -> None:
+        failure.trap(StoreError)
+        log.warn(
+            "noting who may read {registry}/{repository} failed: {problem} (request {request_id})",
+            event=events.CACHE_FAILED,
+            problem=failure.getErrorMessage(),
+            **events.about(query),
+        )

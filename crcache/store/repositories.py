@@ -1,0 +1,113 @@
+"""What is known of repositories, on disk: what they hold, what their tags mean, who may read them. All of it blocks."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from crcache.errors import StoreError
+from crcache.facts import Fetched, Holding, Membership, Privacy, TagEntry
+from crcache.grammar.digest import Digest
+from crcache.grammar.reference import Registry, Repository, Tag
+from crcache.store import version
+from crcache.store.contents import unlink
+from crcache.store.files import is_marked, read_small, remove, write_atomically
+from crcache.store.layout import Layout
+from crcache.store.records import (
+    kept,
+    membership_from,
+    membership_record,
+    merged,
+    privacy_from,
+    privacy_record,
+    tag_from,
+    tag_record,
+)
+
+#: Seconds between two refusals of crcache's own way that are as good as one.
+AT_ONCE = 5.0
+
+
+class Repositories:
+    """The small files in C{registries/} and C{openly/}, which anybody may remove, damage or replace at any time."""
+
+    def __init__(self, layout: Layout, clock: Callable[[], float]) -> None:
+        """
+        @param clock: the time of day, in seconds since the epoch.
+        """
+        self._layout = layout
+        self._clock = clock
+
+    def member(self, registry: Registry, repository: Repository, digest: Digest) -> Membership | None:
+        """As L{IStore.member<crcache.interfaces.IStore>}."""
+        path = self._layout.member(registry, repository, digest)
+        return membership_from(read_small(path, self._clock()), digest)
+
+    def enrol(self, registry: Registry, repository: Repository, memberships: Sequence[Membership]) -> None:
+        """As L{IStore.enrol<crcache.interfaces.IStore>}."""
+        for new in memberships:
+            old = self.member(registry, repository, new.digest)
+            known = merged(old, new, self._clock())
+            if known.fetched is Fetched.OPENLY:
+                self._give(new.digest)
+            if known != old:
+                self._record(self._layout.member(registry, repository, new.digest), membership_record(known))
+
+    def _give(self, digest: Digest) -> None:
+        path = self._layout.given(digest)
+        if not is_marked(path, self._clock()):
+            self._write(path, b"")
+
+    def holding(self, registry: Registry, repository: Repository, digest: Digest) -> Holding:
+        """As L{IStore.holding<crcache.interfaces.IStore>}."""
+        member = self.member(registry, repository, digest)
+        given = member is not None and member.fetched is Fetched.OPENLY
+        given = given or is_marked(self._layout.given(digest), self._clock())
+        return Holding(member, given, self.privacy(registry, repository))
+
+    def privacy(self, registry: Registry, repository: Repository) -> Privacy | None:
+        """As L{IStore.privacy<crcache.interfaces.IStore>}. What is there and cannot be read says that it is private."""
+        path = self._layout.privacy(registry, repository)
+        record = read_small(path, self._clock())
+        return None if record is None and not os.path.lexists(path) else privacy_from(record)
+
+    def set_privacy(self, registry: Registry, repository: Repository, privacy: Privacy | None) -> None:
+        """As L{IStore.set_privacy<crcache.interfaces.IStore>}."""
+        path = self._layout.privacy(registry, repository)
+        if privacy is None:
+            try:
+                remove(path)
+            except NotADirectoryError:
+                pass
+            except OSError as error:
+                raise StoreError(f"{path}: {error.strerror}") from error
+            return
+        new, old = kept(privacy), self.privacy(registry, repository)
+        if old is not None and old.challenges == new.challenges and abs(old.checked - new.checked) <= AT_ONCE:
+            return
+        if any(os.path.isdir(known) for known in self._layout.known(registry, repository)):
+            self._record(path, privacy_record(new))
+
+    def tag(self, registry: Registry, repository: Repository, tag: Tag) -> TagEntry | None:
+        """As L{IStore.tag<crcache.interfaces.IStore>}."""
+        return tag_from(read_small(self._layout.tag(registry, repository, tag), self._clock()))
+
+    def set_tag(self, registry: Registry, repository: Repository, tag: Tag, entry: TagEntry) -> None:
+        """As L{IStore.set_tag<crcache.interfaces.IStore>}."""
+        self._record(self._layout.tag(registry, repository, tag), tag_record(entry))
+
+    def forget_tag(self, registry: Registry, repository: Repository, tag: Tag) -> None:
+        """As L{IStore.forget_tag<crcache.interfaces.IStore>}."""
+        unlink(self._layout.tag(registry, repository, tag))
+
+    def _record(self, path: Path, record: dict[str, object]) -> None:
+        self._write(path, json.dumps(record).encode())
+
+    def _write(self, path: Path, data: bytes) -> None:
+        version.restore(self._layout)
+        try:
+            write_atomically(path, data)
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}") from error
