@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from crcache.access import Access
 from crcache.blobs import Blobs
 from crcache.cache import Cache
@@ -64,7 +66,6 @@ class Engine:
     @ivar v2: what clients' listeners answer with. Before L{open} that is 503.
     @ivar reading_config: the thread that reads configuration; a thread of its own, as its disk may be another one.
     @ivar workers: all the threads.
-    @ivar programs: the credential helpers that run; they have to be ended.
     @ivar usage: how much content there is; it begins to look with L{open}, and has to be stopped.
     @ivar scrub: checks content again; likewise.
     @ivar grants: who may read private content; likewise.
@@ -130,8 +131,8 @@ class Engine:
         scope = str(config.cache_directory)
         self.grants = Grants(runtime_directory(environ), granting, reactor, scope=scope)
         self._health = Health(reactor)
-        self.programs = Programs(environ)
-        self._helpers = Helpers(asking, reactor, self.programs.ask)
+        self._programs = Programs(environ)
+        self._helpers = Helpers(asking, reactor, self._programs.ask)
         self._keys = Keyring(config.credentials, self._helpers)
         self.upstream = SwitchedUpstream(self._upstream(config, self._keys))
         self._privacies = Privacies(
@@ -194,6 +195,12 @@ class Engine:
         self._helpers.forget()
         self._privacies.try_again()
         self.meter.name(_named(config))
+
+    def close_upstream(self) -> Deferred[None]:
+        """Abort all connections to origins, and end credential helpers. Fires when the last connection is gone."""
+        self._programs.end()
+        self._helpers.end()
+        return self.upstream.close()
 
     def failing(self) -> list[dict[str, object]]:
         """The registries that fail at the moment, as JSON can carry it; all that nobody has named are C{other}."""

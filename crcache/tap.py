@@ -183,7 +183,7 @@ def build(
             name=f"cache directory {config.cache_directory}",
             store=engine.store,
             fills=engine.fills,
-            close_upstream=engine.upstream.close,
+            close_upstream=engine.close_upstream,
             on_start=partial(_on_start, reactor, engine, renewal),
             on_open=engine.open,
             fail=partial(give_up, reactor),
@@ -222,7 +222,6 @@ def _on_start(reactor: Any, engine: Engine, renewal: Renewal) -> Callable[[], No
 
     def undo() -> None:
         renewal.stop()
-        engine.programs.end()
         engine.usage.stop()
         engine.scrub.stop()
         engine.grants.stop()

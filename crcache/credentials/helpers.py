@@ -52,6 +52,7 @@ class Helpers:
         self._answers: OrderedDict[_Key, _Answer] = OrderedDict()
         self._waiting: dict[_Key, list[Deferred[Credential | None]]] = {}
         self._stale: set[_Key] = set()
+        self._ended = False
 
     def ask(self, name: str, server: str) -> Deferred[Credential | None]:
         """What a helper knows of a server; C{None} also if it fails, which is logged. It never fails itself.
@@ -63,6 +64,8 @@ class Helpers:
         if answer is not None and self._clock.seconds() < answer.until:
             self._answers.move_to_end(key)
             return succeed(answer.credential)
+        if self._ended:
+            return succeed(None)
         if key not in self._waiting:
             if len(self._waiting) >= _WAITING:
                 self._say(name, server, "too many questions wait already")
@@ -90,10 +93,21 @@ class Helpers:
         self._answers.clear()
         self._stale.clear()
 
+    def end(self) -> None:
+        """Nobody waits any longer: there is nothing to be known."""
+        self._ended = True
+        waiting, self._waiting = self._waiting, {}
+        for waiters in waiting.values():
+            for waiter in waiters:
+                waiter.callback(None)
+
     def _leave(self, key: _Key, waiter: Deferred[Credential | None]) -> None:
-        self._waiting[key].remove(waiter)
+        if waiter in self._waiting.get(key, ()):
+            self._waiting[key].remove(waiter)
 
     def _failed(self, failure: Any, name: str, server: str) -> HelperFailed:
+        if self._ended:
+            return HelperFailed()
         if failure.check(HelperFailed):
             self._say(name, server, str(failure.value))
         else:
@@ -117,5 +131,5 @@ class Helpers:
         self._stale.discard(key)
         if len(self._answers) > _MOST:
             self._answers.popitem(last=False)
-        for waiter in self._waiting.pop(key):
+        for waiter in self._waiting.pop(key, ()):
             waiter.callback(credential)

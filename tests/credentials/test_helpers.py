@@ -146,6 +146,17 @@ class Keeping(HelpersCase):
         self.assertIsNone(self.known(RuntimeError("oops")))
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
+    def test_ended(self) -> None:
+        """When the daemon stops nobody waits any longer, and no other helper is asked; what one says then is not heard,
+        and that it was killed is not told."""
+        waiting = self.helpers.ask("x", "ghcr.io"), self.helpers.ask("x", "quay.io")
+        self.helpers.end()
+        for each in (*waiting, self.helpers.ask("x", "other.test")):
+            self.assertIsNone(self.successResultOf(each))
+        self.answer(HelperFailed("it was killed"))
+        self.answer(password())
+        self.assertEqual((self.warnings, self.slow.jobs), ([], []))
+
     def test_bounded(self) -> None:
         """Clients can name any registry: so many questions wait, the others are not asked; so many answers are kept."""
         self.patch(module, "_WAITING", 3)
