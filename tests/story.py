@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from crcache.grants import Grants
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -25,6 +24,8 @@ from crcache.flow.tools import Tools
 from crcache.grammar.digest import Digest
 from crcache.grammar.manifest import OCI_INDEX, OCI_MANIFEST
 from crcache.grammar.reference import Registry, Repository, Tag
+from crcache.grants.grants import Grants
+from crcache.grants.moments import Moment
 from crcache.interfaces import IAnswer
 from crcache.manifests import Manifests, Rules
 from crcache.origin import Origin
@@ -144,7 +145,7 @@ class StoryCase(SynchronousTestCase):
     ) -> None:
         """A new cache, on the same disk and before the same origin."""
         work = Inline()
-        self.grants = Grants(None, work, self.day)
+        self.grants = Grants(None, work, self.clock, lambda: Moment(self.day.now, self.day.now))
         self.privacies = privacies = Privacies(self.store, self.day, lambda _: times.negative_ttl)
         witness = Witness(self.upstream, self.grants, privacies)
         self.origin = Origin(witness, privacies)
