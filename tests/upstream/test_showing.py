@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,25 @@ class Registries(Negotiating):
         self.assertEqual((answer.status, other.requests), (200, []))
 
 
+@dataclass(frozen=True)
+class AtPort:
+    """A host at one port."""
+
+    host: str
+    port: int
+
+    def matches(self, host: str, port: int) -> bool:
+        """Whether it is this one."""
+        return (host, port) == (self.host, self.port)
+
+
+@dataclass(frozen=True)
+class Trusting(RegistrySettings):
+    """A registry of which the administrator has said where it sends us."""
+
+    trusted_hosts: tuple[Any, ...] = ()
+
+
 class Rules(SynchronousTestCase):
     """The decision itself."""
 
@@ -254,3 +274,20 @@ class Rules(SynchronousTestCase):
             settings = RegistrySettings(Registry("a.test"), urls, insecure_skip_verify=insecure)
             found = objection(settings, origin_of(asked), origin_of(realm))
             self.assertEqual(found is None, shown, (asked, insecure, realm, found))
+
+    def test_trusted_hosts(self) -> None:
+        """A host that the administrator has named is as good as the registry's own, at the port that he has named; TLS
+        is not given up for it."""
+        tls, plain = "https://a.test:5000", "http://b.test"
+        for url, insecure, realm, shown in (
+            (plain, False, "http://auth.test:8080/token", True),
+            (plain, False, "http://auth.test/token", False),
+            (plain, False, "http://auth.test.evil.test:8080/token", False),
+            (tls, True, "https://auth.test:8080/token", True),
+            (tls, True, "http://auth.test:8080/token", False),
+            (tls, False, "http://auth.test:8080/token", False),
+        ):
+            trusted = (AtPort("auth.test", 8080),)
+            settings = Trusting(Registry("a.test"), (url,), insecure_skip_verify=insecure, trusted_hosts=trusted)
+            found = objection(settings, origin_of(url), origin_of(realm))
+            self.assertEqual(found is None, shown, (url, insecure, realm, found))
