@@ -64,6 +64,8 @@ LED_ASTRAY = Event("led-astray", "fa7cd899452b46daabbf3792466ae4fa")
 CONTENT_WRONG = Event("content-wrong", "cc5463860d1a4a21b9d948cc906bdab2")
 ACCESS_UNKNOWN = Event("access-unknown", "9627716f9b134d15844fdf3565cf1e56")
 CREDENTIALS_REFUSED = Event("credentials-refused", "d7cb9474c8494ba7871bfb8623da98ac")
+CREDENTIALS_WITHHELD = Event("credentials-withheld", "0802ac382ea348a785314c99d60e8a31")
+HELPER_FAILED = Event("helper-failed", "6e5f441cff1a4e4aad83eb52c722c5ed")
 
 # The cache directory -----------------------------------------------------------------------
 

@@ -90,9 +90,23 @@ class Credential:
 
 @dataclass(frozen=True)
 class Credentials:
-    """The administrator's credentials, by registry and path prefix (C{()} is the whole registry)."""
+    """The administrator's credentials, by registry and path prefix (C{()} is the whole registry).
+
+    @ivar helpers: which program is asked for those of a registry, by the last part of its name; empty: none.
+    @ivar store: the one for registries that have none of their own there.
+    """
 
     entries: Mapping[tuple[Registry, tuple[str, ...]], Credential] = field(default_factory=dict)
+    helpers: Mapping[Registry, str] = field(default_factory=dict)
+    store: str = ""
+
+    def helper(self, registry: Registry, repository: Repository | None) -> str:
+        """The helper that is asked before L{lookup}'s answer is used; empty for none.
+
+        Helpers know whole registries: an entry with a path knows better.
+        """
+        name = self.helpers.get(registry, self.store)
+        return "" if name and self.lookup(registry, repository) is not self.entries.get((registry, ())) else name
 
     def lookup(self, registry: Registry, repository: Repository | None) -> Credential | None:
         """The credential whose prefix is the longest that the repository's path begins with, or C{None}."""

@@ -38,13 +38,15 @@ MAY_IMPORT = {
     "values": "errors grammar units",
     "yaml_file": "errors grammar",
     "credentials_file": "errors grammar secret settings values yaml_file",
+    "credentials_source": "credentials_file errors settings",
+    "credentials": "credentials_file credentials_source errors events grammar secret settings watching workers",
     "config_reach": "grammar settings yaml_file",
     "config_registries": "config_reach credentials_file errors grammar pem secret settings units values yaml_file",
-    "config": "config_reach config_registries credentials_file endpoints errors grammar settings units values"
-    " yaml_file",
+    "config": "config_reach config_registries credentials_file credentials_source endpoints errors grammar settings"
+    " units values yaml_file",
     "options": "config endpoints errors grammar settings units values yaml_file",
     "nodes": "errors",
-    "commands": "config errors grammar nodes settings units upstream",
+    "commands": "config credentials errors grammar nodes settings units upstream",
     "cli": "commands errors",
     "store": "events errors facts grammar interfaces secret settings workers",
     "upstream": "events errors facts grammar interfaces policy secret settings workers",
