@@ -43,7 +43,7 @@ class Renewable(Protocol):
         """
 
 
-class Renewal:
+class Certificates:
     """Looks after several, each by itself."""
 
     def __init__(self, clock: Any, workers: Workers, renewables: Sequence[Renewable]) -> None:

@@ -16,11 +16,14 @@ from twisted.logger import Logger
 
 from crcache import events
 from crcache.config import Loaded
+from crcache.credentials.renewal import Renewal
+from crcache.credentials_source import Reading
 from crcache.daemon import Daemon, Listener, Parts
 from crcache.ending import CannotStart, give_up, tell_why
 from crcache.engine import Engine
 from crcache.errors import ConfigError, StoreError
 from crcache.host import descriptors, sockets
+from crcache.host.dumps import refuse_dumps
 from crcache.host.memory import keep_buffers
 from crcache.host.signals import Signals
 from crcache.host.systemd import Manager
@@ -31,7 +34,7 @@ from crcache.listening import Listening
 from crcache.logs.service import Logs
 from crcache.options import Options as Options
 from crcache.reload import Reloader
-from crcache.renewal import Renewal
+from crcache.renewal import Certificates
 from crcache.settings import Config
 from crcache.upstream import resolver
 from crcache.web.peers import Admission
@@ -53,6 +56,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     sys.excepthook = tell_why
+    refuse_dumps()
     try:
         handed = sockets.handed_over(sockets.first_environ(), os.getpid())
         config = options.config
@@ -64,6 +68,7 @@ def makeService(options: Options) -> IService:
             handed=handed,
             manager=Manager(os.environ, os.getpid()),
             load=options.load,
+            credentials=options.credentials,
             signals=Signals(reactor),
             relevel=lambda level: logs.use(level),  # noqa: PLW0108
         )
@@ -83,6 +88,7 @@ def build(
     handed: Sequence[sockets.Handed] = (),
     manager: Manager | None = None,
     load: Callable[[], Loaded] | None = None,
+    credentials: Reading | None = None,
     signals: Signals | None = None,
     relevel: Callable[[str], None] = lambda level: None,
     day: Callable[[], float] = time.time,
@@ -94,12 +100,16 @@ def build(
     @param handed: the sockets that systemd opened for it.
     @param manager: who wants to know how it does.
     @param load: reads the configuration again; by default it stays what it is.
+    @param credentials: how those in the configuration were read; they are when their file changes.
     @param signals: its process's, if it is alone there.
     @param relevel: has the log kept at another level from now on.
     @param day: the time of day, in seconds since the epoch.
     """
     manager = Manager({}, 0) if manager is None else manager
     engine = Engine(config, reactor, environ, lambda: daemon.waiting or "the cache opens", day)
+    renewal = Renewal(
+        reactor, engine.reading_config, lambda: engine.config.now.credentials, engine.use_credentials, credentials
+    )
 
     def listener(description: str, site: Site, private: bool = False) -> Listener:
         everywhere = _EVERYWHERE.fullmatch(description)
@@ -154,10 +164,11 @@ def build(
     def use(read: tuple[Loaded, list[Callable[[], None]]]) -> None:
         loaded, renewals = read
         engine.use(loaded.config)
+        renewal.follow(loaded.credentials)
         status.configured(list(loaded.config.registries))
         for renew in renewals:
             renew()
-        renewal.reloaded()
+        certificates.reloaded()
         relevel(loaded.config.log_level)
         for line in loaded.warnings:
             log.warn("{line}", event=events.WARNING, line=line)
@@ -171,7 +182,7 @@ def build(
             return oneline.waiting(daemon.waiting)
         return oneline.serving(daemon.addresses(admin=False), clients.connections, engine.meter.summary())
 
-    renewal = Renewal(reactor, engine.reading_config, [tls, *renewable])
+    certificates = Certificates(reactor, engine.reading_config, [tls, *renewable])
     told = [*warnings, *([manager.warning] if manager.warning else [])]
     if handed and config.handed_over == "no" and not any(each.startswith("systemd:") for each in config.listen):
         told.append("flags say where to listen: the sockets that systemd opened are not served")
@@ -183,8 +194,8 @@ def build(
             name=f"cache directory {config.cache_directory}",
             store=engine.store,
             fills=engine.fills,
-            close_upstream=engine.upstream.close,
-            on_start=partial(_on_start, reactor, engine, renewal),
+            close_upstream=engine.close_upstream,
+            on_start=partial(_on_start, reactor, engine, renewal, certificates),
             on_open=engine.open,
             fail=partial(give_up, reactor),
             manager=manager,
@@ -229,15 +240,17 @@ def _few() -> Admission:
     return Admission(lambda: _OPERATORS, lambda: _OPERATORS)
 
 
-def _on_start(reactor: Any, engine: Engine, renewal: Renewal) -> Callable[[], None]:
+def _on_start(reactor: Any, engine: Engine, renewal: Renewal, certificates: Certificates) -> Callable[[], None]:
     keep_buffers()
-    renewal.start()
     names = resolver.install(reactor, engine.names.pool, engine.names_host)
+    renewal.start()
+    certificates.start()
 
     def undo() -> None:
+        renewal.stop()
+        certificates.stop()
         engine.usage.stop()
         engine.scrub.stop()
-        renewal.stop()
         engine.grants.stop()
         names.retire()
 

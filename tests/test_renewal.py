@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from crcache import events
 from crcache.errors import ConfigError
-from crcache.renewal import PACE, Renewal
+from crcache.renewal import PACE, Certificates
 from crcache.workers import Inline
 
 
@@ -48,7 +48,7 @@ class RenewalTests(SynchronousTestCase):
         for name in "ab":
             (directory / name).write_text("first")
         self.a, self.b = (Thing(directory / name) for name in "ab")
-        self.renewal = Renewal(self.clock, Inline(), [self.a, self.b])
+        self.renewal = Certificates(self.clock, Inline(), [self.a, self.b])
         self.renewal.start()
         self.addCleanup(self.renewal.stop)
         self.logged: list[LogEvent] = []

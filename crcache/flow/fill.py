@@ -39,13 +39,14 @@ _TURNS = 5
 
 @implementer(IBody)
 class Fill:
-    """One body on its way into the store. Nobody's leaving cancels it.
+    """One body on its way into the store. A client that leaves cancels nothing; without any a private one pauses.
 
     @ivar size: as L{IBody.size<crcache.interfaces.IBody>}.
     @ivar verdict: as L{IBody.verdict<crcache.interfaces.IBody>}.
     @ivar confirmed: the repositories whose origin has agreed to send this body.
     @ivar lied: whether it has failed because the origin sent something else.
     @ivar key: which of the fills it is.
+    @ivar lending: whose credentials a private one uses; C{None} for an open one.
     @ivar found: whether the content was there already, so that nobody has shown it for this fill's sake.
     @ivar paused: whether it has been left, resumable, since nobody is there whose credentials could be used.
     """
@@ -66,11 +67,11 @@ class Fill:
         self.found = False
         self.paused = False
         self._lies = 0
-        self._lending: Lending | None = None
+        self.lending: Lending | None = None
         if query.authorization is not None:
-            self._lending = Lending(tools.upstream, tools.clock, lambda: self._openers.waiting, self._pause)
-            self._lending.lend(query.authorization)
-            tools = replace(tools, upstream=self._lending)
+            self.lending = Lending(tools.upstream, tools.clock, lambda: self._openers.waiting, self._pause)
+            self.lending.offer(query.authorization)
+            tools = replace(tools, upstream=self.lending)
         self._tools = tools
         self._expected = expected
         self._ended = ended
@@ -100,7 +101,7 @@ class Fill:
     def stop(self) -> Deferred[None]:
         """Let the fill be, resumable; one just being committed is. Fires when its descriptors and lock are free."""
         driver = self._driver
-        if driver is None or driver.called:
+        if driver is None:
             return succeed(None)
         over: Deferred[None] = Deferred()
         driver.addBoth(lambda _: over.callback(None))
@@ -116,7 +117,7 @@ class Fill:
     def lend(self, authorization: Secret) -> IBody:
         """The body for one client: as long as that is watched, a private fill goes on for its sake, and may put its
         questions with this credential, which the origin has accepted for the repository."""
-        return self if self._lending is None else Lender(self, self._lending, authorization)
+        return self if self.lending is None else Lender(self, self.lending, authorization)
 
     # IBody
 
@@ -177,7 +178,8 @@ class Fill:
         """All of it is there and right."""
         self.size = size
         self.verdict = Verdict.VERIFIED
-        self._close_lending()
+        if self.lending is not None:
+            self.lending.close()
         self.answered(size, None)
 
     def _failed(self, problem: CrcacheError) -> None:
@@ -188,7 +190,8 @@ class Fill:
         self._problem = problem.with_traceback(None)
         self.verdict = Verdict.FAILED
         self.lied = isinstance(problem, OriginLied)
-        self._close_lending()
+        if self.lending is not None:
+            self.lending.close()
         self._openers.turn_away(problem)
         self.moved()
 
@@ -203,7 +206,7 @@ class Fill:
     def _pause(self) -> bool:
         """Nobody who lends is left. What came stays for the next ask; false if nothing more has to be asked for."""
         source = self._source
-        if IIngest.providedBy(source) and source.owner and source.size is not None and source.hole(0) is None:
+        if IIngest.providedBy(source) and source.size is not None and source.hole(0) is None:
             return False
         told = "fetching {digest} from {registry} pauses: none of its clients is left (request {request_id})"
         log.debug(told, **events.about(self.query))
@@ -212,10 +215,6 @@ class Fill:
         if self._driver is not None:
             self._driver.cancel()
         return True
-
-    def _close_lending(self) -> None:
-        if self._lending is not None:
-            self._lending.close()
 
     # The story
 
@@ -273,7 +272,7 @@ class Fill:
             demands=self._demands,
             expected=self._expected,
             patient=self._openers.open,
-            fetched=Fetched.OPENLY if self._lending is None else Fetched.PRIVATELY,
+            fetched=Fetched.OPENLY if self.lending is None else Fetched.PRIVATELY,
         )
         try:
             await fetch.run()

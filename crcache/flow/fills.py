@@ -40,8 +40,8 @@ class Fills:
         """Start the fill that a query for a blob asks for; the one that runs already, if there is one.
 
         With the query's C{authorization} it is the repository's private one, and uses that until a moment after its
-        head can be written; then what L{Fill.lend} was given, as long as its bodies are watched. Whether this client
-        may have what others' credentials fetch is for whoever asks to know.
+        head can be written, or as L{Fill.lend} says if that is called with it. Whether this client may have what
+        others' credentials fetch is for whoever asks to know.
 
         @param expected: the size that a descriptor gave.
         @raise ShuttingDown: when no new ones are begun.
@@ -58,8 +58,8 @@ class Fills:
             asked = replace(query, turn=self._turns.get(key, query.turn))
             fill = self._running[key] = Fill(self._tools, asked, expected, self._ended)
             fill.start()
-        elif query.authorization is not None:
-            fill.lend(query.authorization)
+        elif fill.lending is not None and query.authorization is not None:
+            fill.lending.offer(query.authorization)
         return fill
 
     def _ended(self, fill: Fill) -> None:

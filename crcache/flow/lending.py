@@ -16,8 +16,8 @@ from crcache.flow.collect import dismiss
 from crcache.interfaces import IAnswer, IUpstream
 from crcache.secret import Secret
 
-#: Seconds for which a credential may be used whose client does not watch yet.
-MOMENT = 5.0
+#: Seconds for which a credential may be used whose client does not watch yet: the origin may still be asked about it.
+MOMENT = 20.0
 #: Seconds without any after which the fill is let be: containerd's next range request finds it running.
 LINGER = 2.0
 
@@ -54,6 +54,7 @@ class Lending:
         self._awaited = awaited
         self._left = left
         self._loans: dict[Loan, None] = {}
+        self._offers: dict[Loan, None] = {}
         self._moments: dict[Loan, IDelayedCall] = {}
         self._leaving: IDelayedCall | None = None
         self._lacking: list[Deferred[None]] = []
@@ -61,14 +62,31 @@ class Lending:
 
     # Towards clients
 
+    def offer(self, authorization: Secret) -> None:
+        """It may be used as one that was lent, and is the one that is lent next if that is the same."""
+        loan = self._begin(authorization)
+        if not self._closed:
+            self._offers[loan] = None
+
     def lend(self, authorization: Secret) -> Loan:
         """It may be used for a moment, and until the head of an answer can be written; after that, from L{hold} on."""
+        for loan in self._offers:
+            if loan.authorization == authorization:
+                self._end_moment(loan)
+                self._begin_moment(loan)
+                return loan
+        return self._begin(authorization)
+
+    def _begin(self, authorization: Secret) -> Loan:
         refusals = (loan.refusal for loan in self._loans if loan.refusal and loan.authorization == authorization)
         loan = Loan(authorization, next(refusals, None))
         self._add(loan)
+        self._begin_moment(loan)
+        return loan
+
+    def _begin_moment(self, loan: Loan) -> None:
         if not self._closed:
             self._moments[loan] = self._clock.callLater(MOMENT, self._passed, loan)
-        return loan
 
     def hold(self, loan: Loan) -> None:
         """It may be used until L{give_back}. Idempotent."""
@@ -87,6 +105,7 @@ class Lending:
         self._closed = True
         self._awaited = self._left = _no
         self._loans.clear()
+        self._offers.clear()
         for timer in (*self._moments.values(), self._leaving):
             if timer is not None:
                 timer.cancel()
@@ -106,16 +125,17 @@ class Lending:
             waiting.callback(None)
 
     def _end_moment(self, loan: Loan) -> None:
+        self._offers.pop(loan, None)
         moment = self._moments.pop(loan, None)
         if moment is not None:
             moment.cancel()
 
     def _passed(self, loan: Loan) -> None:
         """Its moment has."""
+        del self._moments[loan]
         if self._awaited():
-            self._moments[loan] = self._clock.callLater(MOMENT, self._passed, loan)
+            self._begin_moment(loan)
         else:
-            del self._moments[loan]
             self.give_back(loan)
 
     def _linger(self) -> None:

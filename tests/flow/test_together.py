@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,10 +15,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 
 from crcache.facts import Query
+from crcache.flow import lending
 from crcache.flow.fills import Fills
 from crcache.flow.tools import Tools
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO, Repository
+from crcache.secret import Secret
 from crcache.store.filesystem import Filesystem
 from crcache.testing.fakes import FakeMeter
 from crcache.testing.upstream import FakeUpstream, Turn
@@ -52,11 +55,15 @@ class TogetherTests(SendCase):
         return fills
 
     def _pull(self, request: Request, fills: Fills) -> Deferred[int]:
+        line = request.getHeader("Authorization")
+        authorization = None if line is None else Secret(line)
+
         async def pull() -> int:
-            fill = fills.begin(QUERY, None)
+            fill = fills.begin(replace(QUERY, authorization=authorization), None)
+            body = fill if authorization is None else fill.lend(authorization)
             await fill.opened()
             request.setHeader("Content-Length", str(len(DATA)))
-            return await self.sender.send(request, fill, 0, len(DATA), True)
+            return await self.sender.send(request, body, 0, len(DATA), True)
 
         return Deferred.fromCoroutine(pull())
 
@@ -75,6 +82,37 @@ class TogetherTests(SendCase):
         self.assertEqual(content.read_bytes(), DATA)
         self.assertEqual(list((self.root / "ingest").iterdir()), [])
 
+    async def test_private(self) -> None:
+        """So do twenty that bring credentials of their own; when those leave whose process asks the origin, and when
+        all have left, others go on from there with theirs."""
+        self.patch(lending, "LINGER", 0.05)
+        halts = [Turn(stall=2 * MIB), Turn(stall=MIB), Turn(cut=3 * MIB)]
+        self.upstream.turns = list(halts)
+        leaving = [await self.begin("/first", headers=f"Authorization: Bearer {n}\r\n") for n in range(10)]
+        for client in leaving:
+            await self.until(lambda: len(client.body) == 2 * MIB)  # noqa: B023
+        staying = [await self.begin("/second", headers=f"Authorization: Bearer {n}\r\n") for n in range(10, 20)]
+        for client in staying:
+            await self.until(lambda: len(client.body) == 2 * MIB)  # noqa: B023
+        for client in leaving:
+            client.abort()
+        for client in staying:
+            await self.until(lambda: len(client.body) == 3 * MIB)  # noqa: B023
+            client.abort()
+        await self.until(lambda: not len(self.first) and not len(self.second))
+        paths = ("/first", "/second") * 5
+        clients = [await self.begin(path, headers="Authorization: Basic abc\r\n") for path in paths]
+        for client in clients:
+            await self.until(lambda: client.answers() or client.lost)  # noqa: B023
+            self.assertEqual(client.answers(), [DATA])
+        asked = [(cast(Secret, each.authorization).reveal(), each.span) for each in self.upstream.queries]
+        self.assertEqual([span for _, span in asked], [None, (2 * MIB, None), (3 * MIB, None), (6 * MIB, None)])
+        self.assertIn(asked[1][0], [f"Bearer {n}" for n in range(10, 20)])
+        self.assertEqual([line for line, _ in asked[2:]], ["Basic abc"] * 2)
+        await self.until(lambda: not len(self.first) and not len(self.second))
+        self.assertEqual(list((self.root / "ingest").iterdir()), [])
+        self.assertEqual((self.root / "blobs" / "sha256" / DIGEST.hex).read_bytes(), DATA)
+
     async def test_lie(self) -> None:
         """Of a lying origin's body nobody gets a complete answer, in neither process, and nothing is kept."""
         self.upstream.rule = lambda _: Turn(wrong=True)
@@ -91,8 +129,8 @@ class TogetherTests(SendCase):
     async def test_descriptors(self) -> None:
         """When all is over, all descriptors are closed."""
         before = descriptors()
-        for _ in range(3):
-            clients = [await self.begin(path) for path in ("/first", "/second")]
+        for headers in ("", "Authorization: Bearer a\r\n") * 2:
+            clients = [await self.begin(path, headers=headers) for path in ("/first", "/second")]
             for client in clients:
                 await self.until(client.answers)
                 client.abort()

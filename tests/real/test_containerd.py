@@ -39,7 +39,9 @@ class _ContainerdScene(Scene):
         settings: Mapping[str, Any] | None = None,
     ) -> Daemon:
         """A crcache for that origin, which containerd knows by that name and has as a mirror of it."""
-        its = {"url": origin.url, **({"ca": str(origin.ca)} if origin.ca else {}), **(login or {})}
+        its: dict[str, Any] = {"url": origin.url, **({"ca": str(origin.ca)} if origin.ca else {}), **(login or {})}
+        # Its token service has a port of its own.
+        its["trusted-hosts"] = ["127.0.0.1"]
         daemon = self.crcache(self.place("crcache"), {name: its}, settings=settings)
         self.containerd.mirror(name, origin.url, daemon.url)
         return daemon

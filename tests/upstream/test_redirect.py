@@ -38,6 +38,18 @@ class Redirects(UpstreamCase):
         self.assertEqual((answer.status, answer.length), (200, 300_000))
         self.assertEqual(cdn.requests[-1].method, "HEAD")
 
+    async def test_not_followed(self) -> None:
+        """If only the registry's own word is wanted, its redirect is the answer, and nobody else is asked."""
+        registry = self.registry()
+        cdn = self.cdn(registry)
+        for status in (301, 302, 303, 307, 308):
+            registry.fault(Fault(redirect=cdn.url + "/cdn/{digest}", status=status), "blob")
+            query = self.blob(method="HEAD", authorization=Secret("Bearer mine"), follows=False)
+            answer = await self.upstream(registry.url).ask(query)
+            self.assertEqual(answer.status, status)
+            answer.abort()
+        self.assertEqual(cdn.requests, [])
+
     async def test_relative(self) -> None:
         """A relative location is of the same host, which keeps the `Authorization`."""
         registry = self.registry()
