@@ -83,6 +83,7 @@ class MistakeTests(ConfigCase):
             ("x.io: {client-cert: tls/client.pem, client-key: tls/ca.pem}", "x.io.client-key: "),
             ("x.io: {ca: tls/ca.pem, insecure-skip-verify: yes}", "x.io.insecure-skip-verify: checks no certificate"),
             ("x.io: {insecure-skip-verify: perhaps}", "x.io.insecure-skip-verify: must be yes or no"),
+            ("x.io: {access: everyone}", "x.io.access: must be verify or open"),
             ("x.io: {tag-ttl: 60}", "x.io.tag-ttl: 60 needs a unit"),
             ("x.io: {trusted-hosts: ['*.x.io']}", "x.io.trusted-hosts: '*.x.io' stands for many; name each host"),
             ("x.io: {trusted-hosts: [y.io, 'https://z.io']}", "x.io.trusted-hosts: must be a host alone"),
@@ -113,7 +114,7 @@ class MistakeTests(ConfigCase):
             ("cache: {max-size: 80%}", "max-size"),
             ("cache: {min-free: 5%}", "min-free"),
             ("cache: {s3: {bucket: x}}", "s3"),
-            ("registries: {x.io: {access: verify}}", "access"),
+            ("access: verify", "access"),
             ("registries: {x.io: {allow: [y]}}", "allow"),
             ("registries: {x.io: {retries: 5}}", "retries"),
         ]:
