@@ -6,7 +6,7 @@ It answers the paths that pulls use (C{/v2/}, manifests by tag and digest, blobs
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from crcache.testing.certificates import Authority
@@ -78,12 +78,12 @@ class StaticOrigin:
         rate: int = 0,
         port: int | None = None,
         prefix: Sequence[str] = (),
-        user: tuple[str, str] | None = None,
+        users: Mapping[str, str] | None = None,
     ) -> None:
         """
         @param directory: for its files, configuration and logs; made if it is not there.
         @param rate: bytes a second that each connection gets; 0: as many as there are.
-        @param user: a name and password, without which nothing is given out.
+        @param users: names and their passwords, without which nothing is given out.
         """
         directory.mkdir(exist_ok=True)
         self.port = port or free_port()
@@ -96,9 +96,9 @@ class StaticOrigin:
             certificate, key = authority.server().write(directory, "origin")
             self._tls = _TLS.format(certificate=certificate, key=key)
         self._password = ""
-        if user is not None:
+        if users is not None:
             file = directory / "users"
-            file.write_text(f"{user[0]}:{{PLAIN}}{user[1]}\n")
+            file.write_text("".join(f"{name}:{{PLAIN}}{password}\n" for name, password in users.items()))
             self._password = _PASSWORD.format(file=file)
         self._directory = directory
         self._files = directory / "files"

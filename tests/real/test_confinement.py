@@ -99,7 +99,7 @@ class ConfinementTests(Hosted):
         """
         system = self.system
         private = self.ending(
-            StaticOrigin(self.directory / "private", port=5002, prefix=system.inside, user=("crcache", _PASSWORD))
+            StaticOrigin(self.directory / "private", port=5002, prefix=system.inside, users={"crcache": _PASSWORD})
         )
         repository, image = self.small[0]
         private.publish(image, repository)
