@@ -188,8 +188,10 @@ class DaemonTests(AsyncTestCase):
         self.origin("text.test", Basic({"puller": SECRETS["text"]}))
         elsewhere = Tokens()
         thief = self.origin("thief.test", elsewhere)
-        elsewhere.realm = thief.url.replace("127.0.0.1", "localhost") + "/token"
-        self.origin("withheld.test", elsewhere)
+        elsewhere.realm = thief.url + "/token"
+        authority = Authority()
+        authority.write(self.directory)
+        self.origin("withheld.test", elsewhere, authority.context())
         self.origin("tls.test", Basic({"puller": SECRETS["tls"]}), Authority().context())
         self.origin("client.test", Tokens(users={"alice": SECRETS["client-basic"]}, anonymous=()))
         self.origin("client-basic.test", Basic({"alice": SECRETS["client-basic"]}))
@@ -213,6 +215,8 @@ class DaemonTests(AsyncTestCase):
         """The configuration; the proxy is for one registry alone."""
         named: dict[str, dict[str, str]] = {name: {"url": origin.url} for name, origin in self.origins.items()}
         named["configured.test"] |= {"username": "puller", "password": SECRETS["configuration"]}
+        # The realm may be asked, but not with a password: that goes through no TLS.
+        named["withheld.test"] |= {"ca": str(self.directory / "ca.pem"), "trusted-hosts": "127.0.0.1"}
         named["proxied.test"] = {"url": "http://proxied.invalid"}
         return {
             "listen": "tcp:0:interface=127.0.0.1",
