@@ -114,6 +114,8 @@ def _parse_json(path: Path, text: str) -> Mapping[str, object] | None:
         if path.suffix == ".json":
             raise ConfigError(one_line(f"{path}:{error.lineno}: is not JSON: {error.msg}")) from None
         return None
+    except ValueError:
+        raise ConfigError(one_line(f"{path}:1: has a number in it that is too long")) from None
     return value if isinstance(value, dict) else None
 
 

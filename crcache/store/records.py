@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 from crcache.errors import CrcacheError
 from crcache.facts import Membership, TagEntry
 from crcache.grammar.digest import Digest
+from crcache.grammar.media_type import parse_media_type
 
 
 def membership_record(membership: Membership) -> dict[str, Any]:
@@ -26,10 +27,11 @@ def membership_from(record: Mapping[str, Any] | None, digest: Digest) -> Members
     """The membership that a record says, or C{None} if it is not one of this digest."""
     if record is None or record.get("digest") != str(digest):
         return None
-    media_type, size, since = record.get("mediaType"), record.get("size"), record.get("since")
+    size, since = record.get("size"), record.get("since")
     return Membership(
         digest,
-        media_type if isinstance(media_type, str) else None,
+        # It goes into an answer's head: whoever can write here must not be able to write there.
+        parse_media_type(record.get("mediaType")),
         size if _is_size(size) else None,
         record.get("obtained") == "open",
         float(since) if _is_time(since) else None,
@@ -66,9 +68,9 @@ def tag_from(record: Mapping[str, Any] | None) -> TagEntry | None:
     """The tag that a record says, or C{None} if it is not one."""
     if record is None:
         return None
-    digest, media_type = record.get("digest"), record.get("mediaType")
+    digest, media_type = record.get("digest"), parse_media_type(record.get("mediaType"))
     size, checked = record.get("size"), record.get("checked")
-    if not (isinstance(digest, str) and isinstance(media_type, str) and _is_size(size)):
+    if not (isinstance(digest, str) and media_type is not None and _is_size(size)):
         return None
     if not _is_time(checked):
         return None
