@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import Factory, Protocol
 
 from crcache.testing.content import OCI_INDEX, OCI_MANIFEST, Image, digest_of, noise
 from crcache.testing.registry import FakeRegistry
 from crcache.testing.script import Fault
 from tests.clients.case import IMPATIENT, MANIFEST_TYPES, NAME, REPO, ClientCase, blob_path, manifest_path
-from tests.clients.http import Answer
 from tests.web.cases import reactor
 
 #: Who attacks.
@@ -361,26 +361,27 @@ class Raw(Protocol):
 
 
 class RawOrigin(Factory):
-    """An origin without any manners.
-
-    @ivar bodies: what is right, by the end of the path.
-    @ivar wire: what it says instead of all that.
-    """
+    """An origin without any manners."""
 
     protocol = Raw  # type: ignore[assignment]
     noisy = False
 
-    def __init__(self) -> None:
+    def __init__(self, wire: bytes | None, bodies: dict[str, bytes], close: bool = True) -> None:
+        """
+        @param wire: what it says to everything; C{None}: what it should.
+        @param bodies: what is right, by the end of the path.
+        @param close: whether it closes the connection behind C{wire}.
+        """
         self.asked: list[str] = []
-        self.bodies: dict[str, bytes] = {}
-        self.wire: bytes | None = None
-        self.close = True
+        self.wire = wire
+        self._bodies = bodies
+        self._close = close
 
     def answer(self, target: str, head: bool) -> tuple[Sequence[bytes], bool]:
         """What goes out, and whether the connection ends then."""
         if self.wire is not None:
-            return [self.wire], self.close
-        body = self.bodies.get(target.rpartition("/")[2])
+            return [self.wire], self._close
+        body = self._bodies.get(target.rpartition("/")[2])
         if body is None:
             return [b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"], False
         start = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -453,58 +454,53 @@ class WireTests(ClientCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.raw = RawOrigin()
-        port = reactor.listenTCP(0, self.raw, interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
-        origins = {EVIL: f"http://127.0.0.1:{port.getHost().port}", NAME: self.origin.url}
-        self.cache = self.instance(origins=origins, upstream=IMPATIENT)
         self.digest = digest_of(DATA)
-        self.raw.bodies[self.digest] = DATA
 
-    async def whole(self, digest: str) -> Answer:
-        """That blob of the evil one's."""
-        return await self.ask(blob_path(digest, ns=EVIL))
-
-    def forget(self) -> None:
-        """Empty the cache by hand."""
-        root = self.cache.config.cache_directory
-        for path in [*(root / "blobs").rglob("*"), *(root / "registries").rglob("*")]:
-            if path.is_file():
-                path.unlink()
+    def before(self, *raws: RawOrigin) -> None:
+        """Have crcache before these, as C{evil-0.test} and so on, and before the good one."""
+        origins = {NAME: self.origin.url}
+        for number, raw in enumerate(raws):
+            port = reactor.listenTCP(0, raw, interface="127.0.0.1")
+            self.addCleanup(port.stopListening)
+            origins[f"evil-{number}.test"] = f"http://127.0.0.1:{port.getHost().port}"
+        self.cache = self.instance(origins=origins, upstream=IMPATIENT)
 
     async def test_framing(self) -> None:
         """However an answer is framed, the client gets exactly the content, or something that cannot be taken for it;
         other registries are served meanwhile, and this one as soon as it makes sense."""
+        raws = {name: RawOrigin(wire, {self.digest: DATA}) for name, wire in FRAMING.items()}
+        self.before(*raws.values())
         good = self.origin.content.add_blob(REPO, DATA[:100])
-        for name, wire in FRAMING.items():
-            self.raw.wire = wire
-            answer = await self.whole(self.digest)
+
+        async def check(number: int, name: str, raw: RawOrigin) -> None:
+            target = blob_path(self.digest, ns=f"evil-{number}.test")
+            answer = await self.ask(target)
             self.assertNotIn(answer.status, (500, 429), name)
             if answer.status == 200 and answer.complete:
                 self.assertTrue(answer.body == DATA, name)
+            raw.wire = None
             self.assertEqual((await self.ask(blob_path(good))).body, DATA[:100], name)
-            self.raw.wire = None
-            again = await self.whole(self.digest)
+            again = await self.ask(target)
             self.assertEqual((again.status, again.body == DATA), (200, True), name)
-            await self.settled()
-            self.forget()
+
+        checks = [Deferred.fromCoroutine(check(number, *item)) for number, item in enumerate(raws.items())]
+        await gatherResults(checks, consumeErrors=True)
+        self.assertEqual([name for name, raw in raws.items() if not raw.asked], [])
         self.assertEqual(self.flushLoggedErrors(), [])
 
     async def test_unasked_answers(self) -> None:
         """An answer that nobody asked for, behind another on a connection that is kept, is not taken for the next
         question's: neither its bytes, nor that there is nothing."""
         first, second = noise(500, 1), noise(500, 2)
-        self.raw.bodies = {digest_of(first): first, digest_of(second): second}
         for unasked in (
             b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + noise(500, 3),
         ):
-            self.raw.close = False
-            self.raw.wire = START + b"Content-Length: 500\r\n\r\n" + first + unasked
-            self.assertEqual((await self.whole(digest_of(first))).body, first)
-            await self.settled()
-            self.raw.wire = None
-            answer = await self.whole(digest_of(second))
+            wire = START + b"Content-Length: 500\r\n\r\n" + first + unasked
+            raw = RawOrigin(wire, {digest_of(first): first, digest_of(second): second}, close=False)
+            self.before(raw)
+            answer = await self.ask(blob_path(digest_of(first), ns="evil-0.test"))
+            self.assertEqual(answer.body, first)
+            raw.wire = None
+            answer = await self.ask(blob_path(digest_of(second), ns="evil-0.test"))
             self.assertEqual((answer.status, answer.body == second), (200, True))
-            await self.settled()
-            self.forget()

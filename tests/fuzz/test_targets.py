@@ -13,7 +13,7 @@ from tests.fuzz.target import Target, near
 from tests.fuzz.targets import TARGETS
 
 #: Of each target.
-EXAMPLES = 25
+EXAMPLES = 15
 
 
 class NastyTests(SynchronousTestCase):
