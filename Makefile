@@ -13,7 +13,7 @@ TESTS := $(sort $(filter-out tests.real,$(subst /,.,$(patsubst %/__init__.py,%,$
 # The schemas that manifests are held against are among the development tools only.
 TESTS_OLDEST := $(filter-out tests.test_kubernetes,$(TESTS))
 
-.PHONY: help venv run test test-oldest check format test-real chaos bench dist deb rpm image clean
+.PHONY: help venv run test test-oldest check format test-real fuzz audit chaos bench dist deb rpm image clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -29,10 +29,11 @@ test: .venv/made ## the fast tests, on the newest versions of what crcache needs
 test-oldest: .venv-oldest/made ## the same, on Debian 12's versions
 	.venv-oldest/bin/trial $(ARGS) $(TESTS_OLDEST)
 
-check: .venv/made ## format, lint, types, and who may import whom
+check: .venv/made ## format, lint, types, security, and who may import whom
 	.venv/bin/ruff format --check --quiet .
 	.venv/bin/ruff check --quiet .
 	.venv/bin/mypy
+	.venv/bin/bandit --quiet --recursive --configfile pyproject.toml crcache twisted setup.py
 	.venv/bin/trial --reporter=text tests.test_imports
 
 format: .venv/made ## put the code into shape
@@ -42,6 +43,12 @@ format: .venv/made ## put the code into shape
 test-real: .venv/made ## against real registries and clients; as root, missing Debian packages are installed
 	tools/install-packages.sh $(REAL)
 	.venv/bin/trial $(ARGS) tests.real
+
+fuzz: .venv/made ## say everything to all that reads: ten minutes, or ARGS="--minutes 60 --seed 7"
+	.venv/bin/python -m tests.fuzz $(ARGS)
+
+audit: .venv/made ## known weaknesses of what is installed, asked of the package index
+	tools/audit.sh
 
 chaos: .venv/made ## pull while everything fails: ten minutes, or ARGS="--minutes 1 --seed 2"
 	.venv/bin/python -m tests.chaos $(ARGS)

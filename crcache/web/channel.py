@@ -32,7 +32,9 @@ PARTING = 1.0
 #: What a request can begin with: a method, or the empty lines that some send before it (RFC 9112, 2.2).
 _BEGINNINGS = frozenset(bytes([byte]) for byte in b"\r" + string.ascii_letters.encode())
 
-_NEVER = re.compile(rb"[\0\r\n]")
+_NEVER = re.compile(rb"[\0-\x08\x0a-\x1f\x7f]")
+# RFC 9110, 5.1 and 5.6.2. A name that others take for another one hides from them what the request is.
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:")
 
 
 class Channel(HTTPChannel):
@@ -168,13 +170,20 @@ class Channel(HTTPChannel):
                 self._half_end = b"\r"
 
     def lineReceived(self, line: bytes) -> None:
-        """A line of a request's head; NUL, CR and LF are invalid in any of them (RFC 9112, 2.2; RFC 9110, 5.5)."""
+        """A line of a request's head; controls but the tab are invalid in any of them (RFC 9112, 2.2; RFC 9110, 5.5)."""
         if self._lingering:
             return
         if _NEVER.search(line) is not None:
             self._respondToBadRequestAndDisconnect()
             return
         super().lineReceived(line)
+
+    def headerReceived(self, line: bytes) -> bool:
+        """A header of a request is complete, with all its lines; C{False} if it is malformed."""
+        if _NAME.match(line) is None:
+            self._respondToBadRequestAndDisconnect()
+            return False
+        return bool(super().headerReceived(line))
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """A line of a request's head is too long."""

@@ -141,7 +141,7 @@ def url(example: tuple[str, str]) -> None:
     one_line(target)
     assert there.host and "@" not in there.host and not set(there.host) & set("/?# "), target
     assert (origin_of(here).scheme, there.scheme) != ("https", "http"), target
-    assert "#" not in target and 0 <= there.port <= 65535
+    assert "#" not in target and 0 <= there.port <= 65535 and len(there.host) <= 253
 
 
 def log_line(text: str) -> None:
@@ -295,6 +295,7 @@ TARGETS: tuple[Target, ...] = (
                 "javascript:alert(1)",
                 "//",
                 "https://" + "a" * 100_000,
+                "https://xn--" + "a" * 60_000 + "/",
                 "../" * 20_000,
             )
         ],
