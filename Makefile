@@ -1,5 +1,6 @@
 # Two environments, both with crcache installed from this directory so that edits take effect at once:
-# .venv has the newest of everything crcache needs, and the development tools; .venv-oldest has Debian 12's versions.
+# .venv has the newest of everything crcache needs, and the development tools; .venv-oldest has Debian 12's versions;
+# .venv-audit what asks for known weaknesses.
 # PYTHON=... chooses the interpreter that they are made with, ARGS="..." goes to what is run.
 
 # Any other editable mode hides the plugin from twistd; setuptools warns that this one may go, so it is pinned.
@@ -47,7 +48,7 @@ test-real: .venv/made ## against real registries and clients; as root, missing D
 fuzz: .venv/made ## say everything to all that reads: ten minutes, or ARGS="--minutes 60 --seed 7"
 	.venv/bin/python -m tests.fuzz $(ARGS)
 
-audit: .venv/made ## known weaknesses of what is installed, asked of the package index
+audit: .venv/made .venv-audit/made ## known weaknesses of what crcache runs with, asked of the package index
 	tools/audit.sh
 
 chaos: .venv/made ## pull while everything fails: ten minutes, or ARGS="--minutes 1 --seed 2"
@@ -70,7 +71,7 @@ image: ## container image, with buildah: crcache:VERSION, or TAG=...; BASE=... f
 	packaging/container/build.sh $(TAG)
 
 clean: ## remove all that was made, the environments too
-	rm -rf .venv .venv-oldest build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-audit build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache
 	rm -f twisted/plugins/dropin.cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -84,4 +85,9 @@ clean: ## remove all that was made, the environments too
 	.venv-oldest/bin/python $(PIP_INSTALL) --no-build-isolation --requirement requirements/oldest.txt
 	.venv-oldest/bin/python $(PIP_INSTALL) --no-deps $(EDITABLE)
 	.venv-oldest/bin/python -m pip check --disable-pip-version-check
+	touch $@
+
+.venv-audit/made: requirements/build.txt requirements/audit.txt tools/make-venv.sh
+	tools/make-venv.sh .venv-audit requirements/build.txt
+	.venv-audit/bin/python $(PIP_INSTALL) --requirement requirements/audit.txt
 	touch $@

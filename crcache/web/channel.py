@@ -170,7 +170,7 @@ class Channel(HTTPChannel):
                 self._half_end = b"\r"
 
     def lineReceived(self, line: bytes) -> None:
-        """A line of a request's head; controls but the tab are invalid in any of them (RFC 9112, 2.2; RFC 9110, 5.5)."""
+        """A line of a request's head; controls but the tab are invalid in any (RFC 9112, 2.2; RFC 9110, 5.5)."""
         if self._lingering:
             return
         if _NEVER.search(line) is not None:
