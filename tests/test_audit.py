@@ -23,7 +23,7 @@ class AnswersTests(SynchronousTestCase):
         ]
 
     def test_rows(self) -> None:
-        """Each advisory is there once, is of something that is in use, and says what it is and why it is none of ours."""
+        """Each advisory is there once, is of something in use, and says what it is and why it is none of ours."""
         pins = (ROOT / "requirements/oldest.txt").read_text(encoding="utf-8").lower()
         self.assertGreater(len(self.rows), 20)
         for advisory, package, what, ours, _ in self.rows:
