@@ -11,7 +11,17 @@ from crcache.grammar.digest import Digest
 from crcache.store.records import membership_from, membership_record, tag_from, tag_record
 
 DIGEST = Digest.of(b"x")
-NOT_A_TYPE: tuple[Any, ...] = ("a", "a/b\r\nX-Evil: y", "a/b\n", "text/html; charset=x", "\u212a/b", "", 5, None, ["a/b"])
+NOT_A_TYPE: tuple[Any, ...] = (
+    "a",
+    "a/b\r\nX-Evil: y",
+    "a/b\n",
+    "text/html; charset=x",
+    "\u212a/b",
+    "",
+    5,
+    None,
+    ["a/b"],
+)
 
 
 class RecordTests(SynchronousTestCase):
