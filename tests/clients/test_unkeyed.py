@@ -231,6 +231,23 @@ class OthersTests(UnkeyedCase):
                 self.assertEqual(one, other, f"{what}: {question}")
             await cache.stop()
 
+    async def test_after_odd_queries(self) -> None:
+        """So it is after a client whose queries say more than C{ns}."""
+        expected = await self.everything(self.instance())
+        cache = self.instance()
+        for method, target in self.questions():
+            mark = "&" if "?" in target else "?"
+            for odd in (
+                "n=1",
+                "last=zzz&artifactType=a/b",
+                "service=x&_method=DELETE&digest=x",
+                "NS=evil.test",
+                "%6es2=x",
+                ";",
+            ):
+                await self.ask(f"{target}{mark}{odd}", method=method, to=cache)
+        self.assertEqual(await self.everything(cache), expected)
+
     async def test_refused_to_one(self) -> None:
         """An origin's no to a client's credentials, or `Accept`, is that client's own."""
         self.origin.fault(Fault(status=401, headers=(("WWW-Authenticate", 'Basic realm="x"'),)), times=2)
