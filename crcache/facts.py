@@ -51,6 +51,7 @@ class Membership:
     @ivar size: in bytes, or C{None} if nobody said.
     @ivar open: obtained in crcache's own way, so meant for everyone; otherwise with a client's credentials only.
     @ivar since: when that was first known, in seconds since the epoch; C{None} lets the store note the time.
+    @ivar named: only another manifest says so: its word on type and size does not stand against the origin's own.
     """
 
     digest: Digest
@@ -58,6 +59,7 @@ class Membership:
     size: int | None = None
     open: bool = True
     since: float | None = None
+    named: bool = False
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,8 @@ class Manifests:
         except StoreError as problem:
             _failed("reading the cache", ask, problem)
             return None
-        if body is None or not (kind in KNOWN or await self._provenance.declared(body, kind)):
+        # Of what only another manifest names, the type has to be what it says of itself.
+        if body is None or not ((kind in KNOWN and not member.named) or await self._provenance.declared(body, kind)):
             return None
         age = None if member.since is None else max(self._clock() - member.since, 0.0)
         return Manifest(digest, kind, len(body), body if ask.body else None, CacheStatus.HIT, age)

@@ -123,7 +123,7 @@ class Provenance:
         found = Manifest(digest, kind, len(body), body, CacheStatus.BYPASS)
         if not granted.open:
             return found
-        members = [Membership(child.digest, child.media_type, child.size) for child in children]
+        members = [Membership(child.digest, child.media_type, child.size, named=True) for child in children]
         if not self._keep:
             await self._note(query, members, None, found)
             return found

@@ -20,6 +20,7 @@ def membership_record(membership: Membership) -> dict[str, Any]:
         "size": membership.size,
         "obtained": "open" if membership.open else "private",
         "since": membership.since,
+        "named": membership.named,
     }
 
 
@@ -35,22 +36,29 @@ def membership_from(record: Mapping[str, Any] | None, digest: Digest) -> Members
         size if _is_size(size) else None,
         record.get("obtained") == "open",
         float(since) if _is_time(since) else None,
+        # Older records do not say: most of them are of manifests and blobs that were fetched.
+        record.get("named") is True,
     )
 
 
 def merged(old: Membership | None, new: Membership, now: float) -> Membership:
     """What is known after C{new}: open stays open, and what was said stays said.
 
+    Type and size are the newer ones, but what an origin itself has said is not changed by a manifest that names the
+    same content: whoever may push that could make others take a manifest for one of another kind.
+
     @param now: in seconds since the epoch, for what has no time yet.
     """
     if old is None:
         return new if new.since is not None else replace(new, since=now)
+    stands = new.named and not old.named
     return Membership(
         new.digest,
-        old.media_type if new.media_type is None else new.media_type,
-        old.size if new.size is None else new.size,
+        old.media_type if new.media_type is None or (stands and old.media_type is not None) else new.media_type,
+        old.size if new.size is None or (stands and old.size is not None) else new.size,
         old.open or new.open,
         now if old.since is None else old.since,
+        old.named and new.named,
     )
 
 

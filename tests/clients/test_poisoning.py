@@ -114,6 +114,27 @@ class OriginTests(PoisonCase):
             (await self.ask(manifest_path(self.image.digest, ns=EVIL))).one("Content-Type"), OCI_INDEX, "its own affair"
         )
 
+    async def test_named_otherwise(self) -> None:
+        """A manifest that names another one of its own repository under another type does not change what the origin
+        has said of that, whichever was pulled first."""
+        naming = {
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [{"mediaType": OCI_INDEX, "digest": self.image.digest, "size": 5}],
+        }
+        self.origin.content.add_manifest(REPO, json.dumps(naming).encode(), OCI_INDEX, "naming")
+        for order in (("1.0", "naming"), ("naming", "1.0"), ("naming", self.image.digest)):
+            self.cache = self.instance(upstream=IMPATIENT)
+            for reference in order:
+                self.assertEqual((await self.ask(manifest_path(reference), TAKING)).status, 200)
+            await self.assertGood(str(order))
+        # Also where its bytes are here already, through another repository.
+        self.origin.content.add_manifest("other", self.image.manifest)
+        self.cache = self.instance(upstream=IMPATIENT)
+        for target in (manifest_path(self.image.digest, "other"), manifest_path("naming")):
+            self.assertEqual((await self.ask(target, TAKING)).status, 200)
+        await self.assertGood("through another")
+
     async def test_membership(self) -> None:
         """A good registry's repository does not hold what only another one, or another repository, has."""
         secret = noise(5000)
