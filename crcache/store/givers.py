@@ -87,9 +87,10 @@ class Givers:
                 os.unlink(draft)
             raise StoreError(f"{own}: {error.strerror}") from error
 
-    def take_back(self, registry: Registry, repository: Repository, digest: Digest) -> None:
+    def take_back(self, registry: Registry, repository: Repository, digest: Digest, *, tidy: bool = True) -> None:
         """The repository gives nobody this content any more. Idempotent.
 
+        @param tidy: remove the directory as well, if it is empty now: that takes most of the time.
         @raise StoreError: if it stays given.
         """
         own = self._layout.giver(registry, repository, digest)
@@ -108,8 +109,9 @@ class Givers:
                 pass
             except OSError as error:
                 raise StoreError(f"{own}: {error.strerror}") from error
-        with contextlib.suppress(OSError):
-            os.rmdir(own.parent)
+        if tidy:
+            with contextlib.suppress(OSError):
+                os.rmdir(own.parent)
 
     def _private(self, registry: Registry, repository: Repository) -> bool:
         return os.path.lexists(self._layout.privacy(registry, repository))

@@ -85,15 +85,15 @@ class Repositories:
             if old is None:
                 # Whoever is killed here has noted nothing, and the next refusal begins anew.
                 with contextlib.suppress(StoreError):
-                    self._take_back(registry, repository)
+                    self._take_back(registry, repository, tidy=False)
             self._record(path, privacy_record(new))
             # In any case, and not before it is noted: others may have given something up to then, or may have been
             # killed before they had done this.
             self._take_back(registry, repository)
 
-    def _take_back(self, registry: Registry, repository: Repository) -> None:
+    def _take_back(self, registry: Registry, repository: Repository, *, tidy: bool = True) -> None:
         for digest in self._layout.held(registry, repository):
-            self._givers.take_back(registry, repository, digest)
+            self._givers.take_back(registry, repository, digest, tidy=tidy)
 
     def _open(self, registry: Registry, repository: Repository) -> None:
         path = self._layout.privacy(registry, repository)

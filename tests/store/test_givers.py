@@ -278,6 +278,14 @@ class DirectoryTests(GiversCase):
         now(self.store.set_privacy(DOCKER_IO, NGINX, Privacy(1.0)))
         self.assertFalse(self.marks.exists())
 
+    def test_emptied_by_others(self) -> None:
+        """What the one who turned it private did not come to remove, the next refusal removes."""
+        self.give()
+        self.close()
+        self.marks.mkdir()
+        self.close()
+        self.assertFalse(self.marks.exists())
+
     def test_drafts(self) -> None:
         """Drafts give nothing; those of a repository that turns private are removed, those of others are not."""
         self.give()
