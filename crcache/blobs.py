@@ -63,16 +63,17 @@ class Blobs:
             self._confirming.unread(ask, problem)
             return await self._relay(ask)
         right = self._access.content(ask, holding)
-        if body is None:
+        if body is None or (right is Right.UNPROVEN and not holding.given):
             return await self._missing(ask, holding, right)
+        return await self._kept(ask, holding, right, body)
+
+    async def _kept(self, ask: PullBlob, holding: Holding, right: Right, body: IBody) -> Outcome:
+        """What is on disk, and known to be this repository's, or for everyone."""
         if right is Right.GRANTED and not await self._access.admits(ask, blob_query(ask)):
             right = Right.UNPROVEN
         known = holding.member
         if right is Right.UNPROVEN:
-            if not holding.given:
-                # Only all of its bytes prove that the repository has content that is not for everyone.
-                return await (self._relay(ask, size=body.size, prove=True) if ask.body else self._head(ask))
-            known = await self._confirmed(ask, body)
+            known = await self._confirmed(ask, body) if holding.given else None
             if known is None:
                 return await self._relay(ask, size=body.size, prove=True)
         assert known is not None
@@ -133,17 +134,26 @@ class Blobs:
             return await self._not_kept(ask, problem, size)
         # Another repository's fill, or another process's, or one that needed no bytes, proves nothing for this one.
         if ask.repository not in fill.confirmed:
+            if fill.found:
+                return await self._found(ask, fill)
             if right is Right.GRANTED and not await self._access.admits(ask, query):
                 right = Right.UNPROVEN
-            if right is Right.UNPROVEN and not await self._shown(ask, fill):
+            if right is Right.UNPROVEN and await self._confirmed(ask, fill) is None:
                 return await self._relay(ask, size=fill.size, prove=True)
         return await self._following(ask, fill, fill, joined)
 
-    async def _shown(self, ask: PullBlob, fill: Fill) -> bool:
-        """Whether the repository has what a fill that it has not begun brings, which must be for everyone."""
-        if fill.found and not (await self._access.holding(ask, ask.digest)).given:
-            return False
-        return await self._confirmed(ask, fill) is not None
+    async def _found(self, ask: PullBlob, fill: Fill, *, private: bool = False) -> Outcome:
+        """There was content already, perhaps since a moment only: then by now it is noted whose it is."""
+        try:
+            holding = await self._access.holding(ask, ask.digest)
+        except StoreError as problem:
+            self._confirming.unread(ask, problem)
+            return await self._relay(ask, private=private)
+        right = self._access.content(ask, holding)
+        if right is Right.UNPROVEN and not holding.given:
+            # Only all of its bytes prove that the repository has content that is not for everyone.
+            return await self._relay(ask, private=private, size=fill.size, prove=True)
+        return await self._kept(ask, holding, right, fill)
 
     async def _privately(self, ask: PullBlob, holding: Holding) -> Outcome:
         """Fetched with the client's credentials, for those whom the origin lets in."""
@@ -159,8 +169,10 @@ class Blobs:
             await fill.opened()
         except StoreError as problem:
             return await self._not_kept(ask, problem, size, private=True)
-        if fill.found or not await self._access.admits(ask, query):
-            return await self._relay(ask, private=True, size=fill.size, prove=fill.found)
+        if fill.found:
+            return await self._found(ask, fill, private=True)
+        if not await self._access.admits(ask, query):
+            return await self._relay(ask, private=True, size=fill.size)
         return await self._following(ask, fill, body, joined)
 
     async def _not_kept(

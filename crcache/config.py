@@ -8,19 +8,18 @@ from pathlib import Path
 from re import Pattern
 
 from crcache import values
+from crcache.config_reach import REACH_KEYS, read_reach
 from crcache.config_registries import TIMES_KEYS, read_registries, read_times
-from crcache.credentials_file import Scope, load_credentials, warn_public
+from crcache.credentials_file import Scope, warn_public
+from crcache.credentials_source import Reading, choose, is_there, read
 from crcache.endpoints import check_endpoint
 from crcache.errors import ConfigError
-from crcache.settings import LOG_FORMATS, LOG_LEVELS, Config, Credential, Credentials, Times, UpstreamSettings
+from crcache.settings import LOG_FORMATS, LOG_LEVELS, Config, Credential, Times, UpstreamSettings
 from crcache.units import parse_duration
 from crcache.yaml_file import Entry, get, parse_yaml, read_file
 
 #: Read if no other file is named, and if it is there.
 DEFAULT_FILE = Path("/etc/crcache/crcache.yaml")
-
-#: What the credentials file is called among systemd's credentials.
-CREDENTIAL = "crcache-credentials"
 
 _TOP_KEYS = ("listen", "admin", "drain-timeout", "log-format", "log-level", "cache", "upstream", "reach", "registries")
 _CACHE_KEYS = ("directory", "manifests", "ignore", *TIMES_KEYS)
@@ -32,7 +31,7 @@ _UPSTREAM_KEYS = (
     "max-connections",
     "proxy",
 )
-_REACH_KEYS = ("default-registry",)
+_REACH_KEYS = ("default-registry", *REACH_KEYS)
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,13 @@ class Loaded:
 
     @ivar file: the configuration file that was read, if any.
     @ivar warnings: one line each, for the administrator.
+    @ivar credentials: how to read those again, if they are in a file.
     """
 
     config: Config
     file: Path | None
     warnings: tuple[str, ...] = ()
+    credentials: Reading | None = None
 
 
 def load(
@@ -77,15 +78,16 @@ def load(
 ) -> Loaded:
     """The configuration in force; every file that it names is looked at now.
 
-    Where both say something, a flag wins over the file, and the configuration file over the credentials file.
+    Where both say something, a flag wins over the file, and the configuration file over the credentials file, which a
+    flag, the environment or systemd names.
 
     @param path: the file; C{None} for C{default}, if that is there.
-    @param environ: where the cache directory comes from if neither flag nor file names it.
+    @param environ: where the cache directory comes from if neither flag nor file names it, and the credentials.
     @param reactor: for endpoint strings to be tried with; nothing listens yet.
     @param inherited: as for L{check_endpoint}.
     @raise ConfigError: with one line, C{FILE:LINE: key: what is wrong}.
     """
-    file = path or (default if _is_there(default) else None)
+    file = path or (default if is_there(default) else None)
     if file is None:
         document, public = parse_yaml("", ""), False
     else:
@@ -97,12 +99,8 @@ def load(
     reader = _Reader(base, lambda text: check_endpoint(text, reactor, inherited=inherited))
     config, own = reader.read(document, environ, overrides)
     warnings = [warn_public(file)] if file and public and own else []
-    merged: dict[Scope, Credential] = {}
-    if overrides.credentials_file is not None:
-        merged, further = load_credentials(overrides.credentials_file)
-        warnings.extend(further)
-    merged.update(own)
-    return Loaded(replace(config, credentials=Credentials(merged)), file, tuple(warnings))
+    credentials, further, reading = read(choose(overrides.credentials_file, environ), own)
+    return Loaded(replace(config, credentials=credentials), file, (*warnings, *further), reading)
 
 
 def admin_endpoint(text: str) -> str | None:
@@ -127,24 +125,6 @@ def default_cache_directory(environ: Mapping[str, str]) -> Path:
         return (Path(home) if home else Path.home()).absolute() / ".cache" / "crcache"
     except RuntimeError:
         raise ConfigError("--cache-dir: there is no home directory to keep the cache in; name a directory") from None
-
-
-def default_credentials_file(environ: Mapping[str, str]) -> Path | None:
-    """systemd's C{LoadCredential=crcache-credentials:...} (C{$CREDENTIALS_DIRECTORY}), if there is one."""
-    given = environ.get("CREDENTIALS_DIRECTORY", "")
-    path = Path(given, CREDENTIAL)
-    return path if given and _is_there(path) else None
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        # It may well be there: reading it tells the administrator why it can't be.
-        return True
-    return True
 
 
 class _Reader:
@@ -186,6 +166,7 @@ class _Reader:
             ignore=ignore if overrides.ignore is None else overrides.ignore,
             times=times,
             upstream=_upstream(self._section(top, "upstream", _UPSTREAM_KEYS)),
+            reach=read_reach(reach),
             default_registry=get(reach, "default-registry", values.registry, Config.default_registry),
             log_format=overrides.log_format or log_format,
             log_level=overrides.log_level or log_level,

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from crcache import pem, values
+from crcache.config_reach import TRUSTED_HOSTS, read_trusted_hosts
 from crcache.credentials_file import Scope, credential
 from crcache.grammar.reference import Registry
 from crcache.settings import ACCESS_OPEN, ACCESS_VERIFY, Credential, RegistrySettings, Times, default_urls
@@ -25,6 +26,7 @@ _KEYS = (
     "client-key",
     "insecure-skip-verify",
     "access",
+    TRUSTED_HOSTS,
     *TIMES_KEYS,
 )
 
@@ -96,6 +98,7 @@ def _registry(registry: Registry, fields: Mapping[str, Entry], times: Times, bas
         insecure_skip_verify=unchecked,
         times=read_times(fields, times),
         access=get(fields, "access", values.one_of((ACCESS_VERIFY, ACCESS_OPEN)), ACCESS_VERIFY),
+        trusted_hosts=read_trusted_hosts(fields),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from crcache.errors import ConfigError, NameInvalid
 from crcache.grammar.excerpt import excerpt
 from crcache.grammar.reference import Registry, Repository
 from crcache.secret import Secret
-from crcache.settings import Credential
+from crcache.settings import Credential, Credentials
 from crcache.yaml_file import Entry, one_line, parse_yaml, read_file
 
 #: A registry, and the components of a repository's path within it; C{()} is the whole registry.
@@ -20,23 +21,34 @@ Scope = tuple[Registry, tuple[str, ...]]
 
 _DOCKER_KEYS = frozenset({"auths", "credsStore", "credHelpers"})
 
+#: What a helper's name is after `docker-credential-`: no path, and no option.
+_HELPER = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
 # Docker Desktop keeps its own tokens beside the credentials, under what looks like more registries.
 _DOCKER_TOKENS = ("/v1/access-token", "/v1/refresh-token")
 
 
-def load_credentials(path: Path) -> tuple[dict[Scope, Credential], tuple[str, ...]]:
+def load_credentials(path: Path) -> tuple[Credentials, tuple[str, ...]]:
     """The credentials in a file by where they hold, and warnings of one line each.
 
     @raise ConfigError: with one line that names the file and the key.
     """
     text, public = read_file(path)
-    parsed = _parse_json(path, text) if text.lstrip().startswith("{") else None
+    found = parse_credentials(str(path), text)
+    return found, (warn_public(path),) if public and found.entries else ()
+
+
+def parse_credentials(source: str, text: str) -> Credentials:
+    """The credentials in the text of such a file.
+
+    @param source: what to call it in errors.
+    @raise ConfigError: as L{load_credentials}. It shows nothing of the text but keys.
+    """
+    parsed = _parse_json(source, text) if text.lstrip().startswith("{") else None
     if parsed is not None and _DOCKER_KEYS & parsed.keys():
-        entries = _from_docker(path, parsed)
-    else:
-        # JSON may be indented with tabs, YAML may not; JSON's strings have none in them.
-        entries = _from_yaml(parse_yaml(str(path), text if parsed is None else text.replace("\t", " ")))
-    return entries, (warn_public(path),) if public and entries else ()
+        return _from_docker(source, parsed)
+    # JSON may be indented with tabs, YAML may not; JSON's strings have none in them.
+    return Credentials(_from_yaml(parse_yaml(source, text if parsed is None else text.replace("\t", " "))))
 
 
 def warn_public(path: Path) -> str:
@@ -104,28 +116,64 @@ def _from_yaml(document: Entry) -> dict[Scope, Credential]:
 # docker -------------------------------------------------------------------------------------
 
 
-def _parse_json(path: Path, text: str) -> Mapping[str, object] | None:
+def _parse_json(source: str, text: str) -> Mapping[str, object] | None:
     """The object in the text; C{None} if it is not JSON, for YAML may begin with a brace, too."""
     try:
         value = json.loads(text)
     except RecursionError:
-        raise ConfigError(one_line(f"{path}:1: is nested too deeply")) from None
+        raise ConfigError(one_line(f"{source}:1: is nested too deeply")) from None
     except json.JSONDecodeError as error:
-        if path.suffix == ".json":
-            raise ConfigError(one_line(f"{path}:{error.lineno}: is not JSON: {error.msg}")) from None
+        if source.endswith(".json"):
+            raise ConfigError(one_line(f"{source}:{error.lineno}: is not JSON: {error.msg}")) from None
         return None
     return value if isinstance(value, dict) else None
 
 
-def _from_docker(path: Path, config: Mapping[str, object]) -> dict[Scope, Credential]:
-    for key in ("credsStore", "credHelpers"):
-        if config.get(key):
-            raise ConfigError(
-                one_line(f"{path}: {key}: credential helpers are not supported yet; put the credentials into auths")
+def _from_docker(source: str, config: Mapping[str, object]) -> Credentials:
+    store = config.get("credsStore") or ""
+    return Credentials(
+        _auths(source, _object(source, config, "auths")),
+        _helpers(source, _object(source, config, "credHelpers")),
+        _helper(source, "credsStore", store) if store else "",
+    )
+
+
+def _object(source: str, config: Mapping[str, object], key: str) -> Mapping[str, object]:
+    found = config.get(key) or {}
+    if not isinstance(found, dict):
+        raise ConfigError(one_line(f"{source}: {key}: must be an object"))
+    return found
+
+
+def _helpers(source: str, section: Mapping[str, object]) -> dict[Registry, str]:
+    found: dict[Registry, str] = {}
+    for key, name in section.items():
+        where = f"credHelpers.{key.rpartition('@')[2]}"
+        try:
+            registry, path = _docker_scope(key)
+        except ValueError as error:
+            raise ConfigError(one_line(f"{source}: {where}: {error}")) from None
+        if path:
+            raise ConfigError(one_line(f"{source}: {where}: must be a registry without a path: helpers know no paths"))
+        # Docker's way to say that `credsStore` is not asked for this one.
+        helper = _helper(source, where, name) if name else ""
+        if found.get(registry, helper) != helper:
+            raise ConfigError(one_line(f"{source}: {where}: is there under another name too; keep one of them"))
+        found[registry] = helper
+    return found
+
+
+def _helper(source: str, where: str, name: object) -> str:
+    if not isinstance(name, str) or not _HELPER.fullmatch(name):
+        raise ConfigError(
+            one_line(
+                f"{source}: {where}: must be what follows docker-credential- in a program's name, such as ecr-login"
             )
-    auths = config.get("auths") or {}
-    if not isinstance(auths, dict):
-        raise ConfigError(one_line(f"{path}: auths: must be an object"))
+        )
+    return name
+
+
+def _auths(source: str, auths: Mapping[str, object]) -> dict[Scope, Credential]:
     found: dict[Scope, Credential] = {}
     names: dict[Scope, str] = {}
     for key, entry in auths.items():
@@ -135,13 +183,13 @@ def _from_docker(path: Path, config: Mapping[str, object]) -> dict[Scope, Creden
             scope = _docker_scope(key)
             opened = _docker_credential(entry)
         except ValueError as error:
-            raise ConfigError(one_line(f"{path}: auths.{key.rpartition('@')[2]}: {error}")) from None
+            raise ConfigError(one_line(f"{source}: auths.{key.rpartition('@')[2]}: {error}")) from None
         if opened is None:
             continue
         if found.get(scope, opened) != opened:
             raise ConfigError(
                 one_line(
-                    f"{path}: auths.{key}: means the same as {names[scope]}, with other credentials; keep one of them"
+                    f"{source}: auths.{key}: means the same as {names[scope]}, with other credentials; keep one of them"
                 )
             )
         found[scope] = opened

@@ -5,16 +5,23 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
+
+from twisted.internet.defer import Deferred
 
 from crcache.access import Access
 from crcache.blobs import Blobs
 from crcache.cache import Cache
 from crcache.confirming import Confirming
+from crcache.credentials.helper import Programs
+from crcache.credentials.helpers import Helpers
+from crcache.credentials.keyring import Keyring
 from crcache.flow.carry import Means
 from crcache.flow.fills import Fills
 from crcache.flow.sender import Sender
 from crcache.flow.tools import Room, Tools
+from crcache.gatekeeper import Gatekeeper
 from crcache.grammar.reference import Registry
 from crcache.grants.grants import Grants
 from crcache.grants.place import runtime_directory
@@ -24,11 +31,12 @@ from crcache.live import Switched, SwitchedCache, SwitchedUpstream
 from crcache.manifests import Manifests, Rules
 from crcache.opening import Closed
 from crcache.origin import Origin
+from crcache.policy.reach import allowed
 from crcache.policy.retry import pause
 from crcache.privacies import Privacies
 from crcache.provenance import Provenance
 from crcache.scrub import Scrub
-from crcache.settings import Config
+from crcache.settings import Config, Credentials
 from crcache.store.checker import Checker
 from crcache.store.filesystem import Filesystem
 from crcache.store.usage import Usage
@@ -47,6 +55,8 @@ NAME_THREADS = 8
 DOUBTING_THREADS = 2
 CHECKING_THREADS = 1
 CONFIG_THREADS = 1
+#: And as many credential helpers run at once.
+HELPER_THREADS = 4
 #: Not more: what is granted and then refused must be noted in this order.
 GRANTING_THREADS = 1
 
@@ -89,6 +99,7 @@ class Engine:
         # They hash whole files, for which manifests, and what is hashed as it comes, would have to wait.
         self._doubting = Workers(reactor, DOUBTING_THREADS, "crcache-doubting")
         checking = Workers(reactor, CHECKING_THREADS, "crcache-checking")
+        asking = Workers(reactor, HELPER_THREADS, "crcache-helpers")
         granting = Workers(reactor, GRANTING_THREADS, "crcache-granting")
         self.workers = [
             disk,
@@ -98,6 +109,7 @@ class Engine:
             self.names,
             self._doubting,
             checking,
+            asking,
             self.reading_config,
             granting,
         ]
@@ -121,7 +133,10 @@ class Engine:
         scope = str(config.cache_directory)
         self.grants = Grants(runtime_directory(environ), granting, reactor, scope=scope)
         self._health = Health(reactor)
-        self.upstream = SwitchedUpstream(self._upstream(config))
+        self._programs = Programs(environ)
+        self._helpers = Helpers(asking, reactor, self._programs.ask)
+        self._keys = Keyring(config.credentials, self._helpers)
+        self.upstream = SwitchedUpstream(self._upstream(config, self._keys))
         self._privacies = Privacies(
             self.store, day, lambda registry: self.config.now.registry(registry).times.negative_ttl
         )
@@ -161,7 +176,11 @@ class Engine:
 
         @raise crcache.errors.ConfigError: if a proxy is not one; nothing has changed then.
         """
-        upstream = self._upstream(config)
+        # What is still asked of a retired upstream is asked with what that one had.
+        keys = Keyring(config.credentials, self._helpers)
+        upstream = self._upstream(config, keys)
+        self._keys = keys
+        self._helpers.forget()
         self.config.use(config)
         self.upstream.use(upstream)
         self._privacies.try_again()
@@ -169,6 +188,21 @@ class Engine:
         self.v2.default_registry = config.default_registry
         if self._opened:
             self._cache.use(self._story(config))
+
+    def use_credentials(self, credentials: Credentials) -> None:
+        """Put others in force. Connections stay, and tokens that were had with such as have not changed."""
+        config = replace(self.config.now, credentials=credentials)
+        self.config.use(config)
+        self._keys.use(credentials)
+        self._helpers.forget()
+        self._privacies.try_again()
+        self.meter.name(_named(config))
+
+    def close_upstream(self) -> Deferred[None]:
+        """Abort all connections to origins, and end credential helpers. Fires when the last connection is gone."""
+        self._programs.end()
+        self._helpers.end()
+        return self.upstream.close()
 
     def failing(self) -> list[dict[str, object]]:
         """The registries that fail at the moment, as JSON can carry it; all that nobody has named are C{other}."""
@@ -182,12 +216,12 @@ class Engine:
                     found[name]["problem"] = problem
         return sorted(found.values(), key=lambda each: str(each["registry"]))
 
-    def _upstream(self, config: Config) -> Upstream:
+    def _upstream(self, config: Config, keys: Keyring) -> Upstream:
         return Upstream(
             self._reactor,
             config.upstream,
             config.registry,
-            config.credentials,
+            keys,
             self.meter,
             self._environ,
             health=self._health,
@@ -204,7 +238,8 @@ class Engine:
         access = Access(store, self._witness, self.grants, privacies, lambda registry: config.registry(registry).access)
         manifests = Manifests(store, provenance, access, rules, clock)
         confirming = Confirming(store, origin, self._doubting, clock)
-        return Cache(origin, access, manifests, Blobs(store, origin, access, self.fills, confirming, clock))
+        blobs = Blobs(store, origin, access, self.fills, confirming, clock)
+        return Gatekeeper(Cache(origin, access, manifests, blobs), config)
 
     def _urls(self, registry: Registry) -> int:
         return len(self.config.now.registry(registry).urls)
@@ -226,4 +261,5 @@ class Engine:
 def _named(config: Config) -> set[Any]:
     """The registries that the administrator has named anywhere; clients cannot add to them."""
     credited = {registry for registry, _ in config.credentials.entries}
-    return {*config.registries, *credited, config.default_registry}
+    helped = config.credentials.helpers
+    return {*config.registries, *credited, *helped, *allowed(config.reach), config.default_registry}

@@ -66,6 +66,12 @@ class RequestInvalid(CrcacheError):
     code, status, fault = "UNSUPPORTED", 400, Fault.CLIENT
 
 
+class NotAllowed(CrcacheError):
+    """The administrator does not let this registry be asked; the message names the key to change."""
+
+    code, status, fault = "DENIED", 403, Fault.CLIENT
+
+
 class NoSuchRoute(CrcacheError):
     """The path is none of the specification's."""
 
@@ -131,6 +137,16 @@ class AccessUnknown(OriginError):
     """The repository is private, and its origin cannot be asked who may read it."""
 
     status = 503
+
+
+class Astray(OriginError):
+    """The origin is, or sends us, where it must not: at no public address, or another port. Nothing was asked there.
+
+    It says nothing of the client's credentials, nor of how the registry does, and no other try ends otherwise. The
+    message names the key to change.
+    """
+
+    code, status = "DENIED", 403
 
 
 class OriginRefused(OriginError):

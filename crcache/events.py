@@ -59,9 +59,13 @@ FETCH_RESUMED = Event("fetch-resumed", "a33a1eaa2dc0476a8cc5ee25e9bad5a5")
 FETCH_FAILED = Event("fetch-failed", "1be0d177174141a4b188b913c5cb5927")
 ORIGIN_FAILING = Event("origin-failing", "01c2bd4a6fb24f0f89db76ba0ed4a3a7")
 ORIGIN_ANSWERS = Event("origin-answers", "13af5469a641432e91bc1dc352b5ff8a")
+NOT_ALLOWED = Event("not-allowed", "6f8dd8d499cd4d8ab7f76670a85a4d43")
+LED_ASTRAY = Event("led-astray", "fa7cd899452b46daabbf3792466ae4fa")
 CONTENT_WRONG = Event("content-wrong", "cc5463860d1a4a21b9d948cc906bdab2")
 ACCESS_UNKNOWN = Event("access-unknown", "9627716f9b134d15844fdf3565cf1e56")
 CREDENTIALS_REFUSED = Event("credentials-refused", "d7cb9474c8494ba7871bfb8623da98ac")
+CREDENTIALS_WITHHELD = Event("credentials-withheld", "0802ac382ea348a785314c99d60e8a31")
+HELPER_FAILED = Event("helper-failed", "6e5f441cff1a4e4aad83eb52c722c5ed")
 
 # The cache directory -----------------------------------------------------------------------
 

@@ -59,8 +59,8 @@ class IUpstream(Interface):
 
         @return: the answer, with any final status: 200, 206, 404, a 401 with the origin's own challenge, 5xx, 429.
             Fails with L{OriginUnreachable<crcache.errors.OriginUnreachable>},
-            L{OriginTimeout<crcache.errors.OriginTimeout>} or L{OriginLied<crcache.errors.OriginLied>} (too many
-            redirects, a redirect to no URL); without asking, with the first two or
+            L{OriginTimeout<crcache.errors.OriginTimeout>}, L{OriginLied<crcache.errors.OriginLied>} (too many
+            redirects, a redirect to no URL) or L{Astray<crcache.errors.Astray>}; without asking, with the first two or
             L{OriginFailed<crcache.errors.OriginFailed>} while a failure is remembered, and with
             L{OriginBusy<crcache.errors.OriginBusy>} while a 429 or a `Retry-After` is. Cancelling it closes the
             connection.

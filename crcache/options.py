@@ -11,7 +11,7 @@ from twisted import copyright as twisted_copyright
 from twisted.python import usage
 
 from crcache import __version__, values
-from crcache.config import DEFAULT_FILE, Loaded, Overrides, admin_endpoint, default_credentials_file, load
+from crcache.config import DEFAULT_FILE, Loaded, Overrides, admin_endpoint, load
 from crcache.endpoints import check_endpoint
 from crcache.errors import ConfigError
 from crcache.grammar.excerpt import excerpt
@@ -30,6 +30,7 @@ class Options(usage.Options):
 
     @ivar config: what is in force, once parsed.
     @ivar warnings: one line each, to be logged.
+    @ivar credentials: how they are read again, if they are in a file.
     """
 
     synopsis = (
@@ -125,6 +126,7 @@ class Options(usage.Options):
         self.config = loaded.config
         self._file = loaded.file
         self.warnings = loaded.warnings
+        self.credentials = loaded.credentials
 
     def load(self) -> Loaded:
         """Read the files, again if need be, with the flags that were given.
@@ -150,7 +152,7 @@ class Options(usage.Options):
         overrides = Overrides(
             cache_directory=self._flag("cache-dir", self._path),
             cache_manifests=self._flag("cache-manifests", values.boolean),
-            credentials_file=self._flag("creds-file", self._path) or default_credentials_file(self._environ),
+            credentials_file=self._flag("creds-file", self._path),
             ignore=self._flag("ignore", values.pattern),
             listen=tuple(listen),
             admin=self._flag("admin", admin),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from crcache.asks import Client
 from crcache.errors import (
+    Astray,
     BodyCut,
     OriginBusy,
     OriginError,
@@ -26,7 +27,7 @@ from crcache.privacies import Privacies
 #: The origin cannot be asked for now.
 AWAY = (OriginUnreachable, OriginFailed, OriginBusy, OriginTimeout)
 #: The origin could not do what it should have: what is cached may be served instead.
-FAILING = (*AWAY, OriginLied, BodyCut)
+FAILING = (*AWAY, OriginLied, BodyCut, Astray)
 
 
 @dataclass(frozen=True)

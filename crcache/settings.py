@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from crcache.grammar.hosts import HostPattern
 from crcache.grammar.reference import DOCKER_IO, Registry, Repository
 from crcache.secret import Secret
 
@@ -49,11 +50,21 @@ class UpstreamSettings:
 
 
 @dataclass(frozen=True)
+class Reach:
+    """Which registries may be asked: if C{allow} is empty, every public one; C{deny} wins."""
+
+    allow: tuple[HostPattern, ...] = ()
+    deny: tuple[HostPattern, ...] = ()
+
+
+@dataclass(frozen=True)
 class RegistrySettings:
     """One registry: where it is, whom to trust there, how long its tags live.
 
     @ivar urls: base URLs without a trailing slash, tried in order.
     @ivar access: L{ACCESS_VERIFY} or L{ACCESS_OPEN}.
+    @ivar trusted_hosts: where it may send us besides, whatever address that is at.
+    @ivar named: whether it is named in the file. Only such a one may be at an address that is not public.
     """
 
     registry: Registry
@@ -64,6 +75,8 @@ class RegistrySettings:
     insecure_skip_verify: bool = False
     times: Times = Times()
     access: str = ACCESS_VERIFY
+    trusted_hosts: tuple[HostPattern, ...] = ()
+    named: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,9 +90,23 @@ class Credential:
 
 @dataclass(frozen=True)
 class Credentials:
-    """The administrator's credentials, by registry and path prefix (C{()} is the whole registry)."""
+    """The administrator's credentials, by registry and path prefix (C{()} is the whole registry).
+
+    @ivar helpers: which program is asked for those of a registry, by the last part of its name; empty: none.
+    @ivar store: the one for registries that have none of their own there.
+    """
 
     entries: Mapping[tuple[Registry, tuple[str, ...]], Credential] = field(default_factory=dict)
+    helpers: Mapping[Registry, str] = field(default_factory=dict)
+    store: str = ""
+
+    def helper(self, registry: Registry, repository: Repository | None) -> str:
+        """The helper that is asked before L{lookup}'s answer is used; empty for none.
+
+        Helpers know whole registries: an entry with a path knows better.
+        """
+        name = self.helpers.get(registry, self.store)
+        return "" if name and self.lookup(registry, repository) is not self.entries.get((registry, ())) else name
 
     def lookup(self, registry: Registry, repository: Repository | None) -> Credential | None:
         """The credential whose prefix is the longest that the repository's path begins with, or C{None}."""
@@ -118,6 +145,7 @@ class Config:
     ignore: re.Pattern[str] = re.compile("latest")
     times: Times = Times()
     upstream: UpstreamSettings = UpstreamSettings()
+    reach: Reach = Reach()
     default_registry: Registry = DOCKER_IO
     log_format: str = "auto"
     log_level: str = "info"
@@ -129,4 +157,4 @@ class Config:
         found = self.registries.get(registry)
         if found is not None:
             return found
-        return RegistrySettings(registry, default_urls(registry), times=self.times)
+        return RegistrySettings(registry, default_urls(registry), times=self.times, named=False)

@@ -16,11 +16,14 @@ from twisted.logger import Logger
 
 from crcache import events
 from crcache.config import Loaded
+from crcache.credentials.renewal import Renewal
+from crcache.credentials_source import Reading
 from crcache.daemon import Daemon, Listener, Parts
 from crcache.ending import CannotStart, give_up, tell_why
 from crcache.engine import Engine
 from crcache.errors import ConfigError, StoreError
 from crcache.host import sockets
+from crcache.host.dumps import refuse_dumps
 from crcache.host.memory import keep_buffers
 from crcache.host.signals import Signals
 from crcache.host.systemd import Manager
@@ -46,6 +49,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     sys.excepthook = tell_why
+    refuse_dumps()
     try:
         handed = sockets.handed_over(sockets.first_environ(), os.getpid())
         config = options.config
@@ -56,6 +60,7 @@ def makeService(options: Options) -> IService:
             handed=handed,
             manager=Manager(os.environ, os.getpid()),
             load=options.load,
+            credentials=options.credentials,
             signals=Signals(reactor),
             relevel=lambda level: logs.use(level),  # noqa: PLW0108
         )
@@ -75,6 +80,7 @@ def build(
     handed: Sequence[sockets.Handed] = (),
     manager: Manager | None = None,
     load: Callable[[], Loaded] | None = None,
+    credentials: Reading | None = None,
     signals: Signals | None = None,
     relevel: Callable[[str], None] = lambda level: None,
     day: Callable[[], float] = time.time,
@@ -86,12 +92,16 @@ def build(
     @param handed: the sockets that systemd opened for it.
     @param manager: who wants to know how it does.
     @param load: reads the configuration again; by default it stays what it is.
+    @param credentials: how those in the configuration were read; they are when their file changes.
     @param signals: its process's, if it is alone there.
     @param relevel: has the log kept at another level from now on.
     @param day: the time of day, in seconds since the epoch.
     """
     manager = Manager({}, 0) if manager is None else manager
     engine = Engine(config, reactor, environ, lambda: daemon.waiting or "the cache opens", day)
+    renewal = Renewal(
+        reactor, engine.reading_config, lambda: engine.config.now.credentials, engine.use_credentials, credentials
+    )
 
     def listener(description: str, site: Site, private: bool = False) -> Listener:
         everywhere = _EVERYWHERE.fullmatch(description)
@@ -145,6 +155,7 @@ def build(
     def use(read: tuple[Loaded, list[Callable[[], None]]]) -> None:
         loaded, renewals = read
         engine.use(loaded.config)
+        renewal.follow(loaded.credentials)
         status.configured(list(loaded.config.registries))
         for renew in renewals:
             renew()
@@ -172,8 +183,8 @@ def build(
             name=f"cache directory {config.cache_directory}",
             store=engine.store,
             fills=engine.fills,
-            close_upstream=engine.upstream.close,
-            on_start=partial(_on_start, reactor, engine),
+            close_upstream=engine.close_upstream,
+            on_start=partial(_on_start, reactor, engine, renewal),
             on_open=engine.open,
             fail=partial(give_up, reactor),
             manager=manager,
@@ -204,11 +215,13 @@ def _stays(begun: Config, now: Config) -> list[str]:
     return [f"{key} has changed, which needs a restart" for key, differs in changed.items() if differs]
 
 
-def _on_start(reactor: Any, engine: Engine) -> Callable[[], None]:
+def _on_start(reactor: Any, engine: Engine, renewal: Renewal) -> Callable[[], None]:
     keep_buffers()
     names = resolver.install(reactor, engine.names.pool)
+    renewal.start()
 
     def undo() -> None:
+        renewal.stop()
         engine.usage.stop()
         engine.scrub.stop()
         engine.grants.stop()

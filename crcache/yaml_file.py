@@ -95,14 +95,15 @@ class Entry:
         except ValueError as error:
             raise self.wrong(str(error)) from None
 
-    def several(self) -> list[Entry]:
+    def several(self, *, empty: bool = False) -> list[Entry]:
         """The entries of a list, or this entry alone if it is none.
 
-        @raise ConfigError: if the list is empty.
+        @param empty: whether the list may be.
+        @raise ConfigError: if the list is empty, and must not be.
         """
         if not isinstance(self._node, yaml.SequenceNode):
             return [self]
-        if not self._node.value:
+        if not self._node.value and not empty:
             raise self.wrong("is an empty list")
         return [Entry(self.file, self.path, item.start_mark.line + 1, item) for item in self._node.value]
 

@@ -34,6 +34,8 @@ upstream:
   max-connections: 8
   proxy: http://proxy:3128/
 reach:
+  allow: [docker.io, "*.example.com", "quay.io:443"]
+  deny: "[2001:DB8::0:1]"
   default-registry: harbor.example.com
 registries:
   registry-1.docker.io: {username: puller, password: secret1}
@@ -45,6 +47,7 @@ registries:
     client-cert: tls/client.pem
     client-key: tls/client.key
     insecure-skip-verify: false
+    trusted-hosts: [Auth.example.com, "minio.example.com:9000", 10.0.0.7]
     tag-ttl: 5m
     negative-ttl: 1s
 """

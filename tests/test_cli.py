@@ -14,6 +14,7 @@ from crcache import __version__
 from crcache.cli import COMMANDS, main
 from crcache.config import Overrides, load
 from tests.config_case import FULL, ConfigCase
+from tests.credentials.programs import Shelf
 
 
 class CommandCase(ConfigCase):
@@ -92,6 +93,30 @@ class CheckConfigTests(CommandCase):
                 self.assertIn(shown, out)
             for hidden in ["s3cret", "dTpzM2"]:
                 self.assertNotIn(hidden, out)
+
+    def test_helpers(self) -> None:
+        """Which helper is asked for which registry, and where it is; one that is missing is warned of."""
+        shelf = Shelf(self.directory / "bin")
+        there = shelf.add("cloud")
+        self.patch(os, "environ", {**os.environ, **shelf.environ})
+        helpers = {"gcr.io": "cloud", "quay.io": "missing", "docker.io": ""}
+        credentials = self.save(json.dumps({"credHelpers": helpers, "credsStore": "pass"}), name="config.json")
+        original = self.save("")
+        status, out, _ = self.run_main("check-config", "-c", original, "-f", credentials)
+        self.assertEqual(status, 0)
+        for line in (
+            f"# credentials for gcr.io: asked of {there}",
+            "# credentials for quay.io: asked of docker-credential-missing",
+            "# credentials for *: asked of docker-credential-pass",
+            "# warning: docker-credential-missing is not on PATH: what it knows is not used",
+            "# warning: docker-credential-pass is not on PATH: what it knows is not used",
+        ):
+            self.assertIn(line, out.splitlines())
+        self.assertNotIn("docker.io: asked", out)
+        _, out, _ = self.run_main("check-config", "-c", original, "-f", credentials, "--json")
+        expected = {"gcr.io": str(there), "quay.io": "docker-credential-missing", "*": "docker-credential-pass"}
+        self.assertEqual(json.loads(out)["helpers"], expected)
+        self.assertEqual(shelf.count, 0)
 
     def test_json(self) -> None:
         """C{--json} is one JSON object with the same in it."""

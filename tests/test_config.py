@@ -7,9 +7,10 @@ from pathlib import Path
 
 from crcache.config import Loaded, Overrides, default_cache_directory, load
 from crcache.errors import ConfigError
+from crcache.grammar.hosts import HostPattern
 from crcache.grammar.reference import DOCKER_IO, Registry
 from crcache.secret import Secret
-from crcache.settings import Config, Credential, Credentials, RegistrySettings, Times, UpstreamSettings
+from crcache.settings import Config, Credential, Credentials, Reach, RegistrySettings, Times, UpstreamSettings
 from tests.config_case import FULL, ConfigCase
 
 
@@ -46,6 +47,10 @@ class LoadTests(ConfigCase):
                     proxy="http://proxy:3128",
                 ),
                 default_registry=harbor,
+                reach=Reach(
+                    allow=(HostPattern("docker.io"), HostPattern("*.example.com"), HostPattern("quay.io", 443)),
+                    deny=(HostPattern("2001:db8::1"),),
+                ),
                 registries={
                     DOCKER_IO: RegistrySettings(DOCKER_IO, ("https://registry-1.docker.io",), times=times),
                     Registry("127.0.0.1:5001"): RegistrySettings(
@@ -59,6 +64,11 @@ class LoadTests(ConfigCase):
                         client_cert=self.directory / "tls/client.pem",
                         client_key=self.directory / "tls/client.key",
                         times=Times(tag_ttl=300.0, stale_if_error=86400.0, negative_ttl=1.0),
+                        trusted_hosts=(
+                            HostPattern("auth.example.com"),
+                            HostPattern("minio.example.com", 9000),
+                            HostPattern("10.0.0.7"),
+                        ),
                     ),
                 },
                 credentials=Credentials({(DOCKER_IO, ()): Credential("puller", Secret("secret1"))}),

@@ -30,6 +30,17 @@ class MistakeTests(ConfigCase):
             ("upstream: {proxy: 'http://u:s3cret@proxy'}", "1: upstream.proxy: must not carry a user name"),
             ("upstream: {proxy: proxy:3128}", "1: upstream.proxy: must begin with http://"),
             ("reach: {default-registry: 'https://x'}", "1: reach.default-registry: must be a registry's name alone"),
+            ("reach: {allow: 'https://ghcr.io'}", "1: reach.allow: must be a registry's name alone"),
+            ("reach: {deny: [ghcr.io/team]}", "1: reach.deny: must be a registry's name alone"),
+            ("reach: {deny: ['u:s3cret@ghcr.io']}", "1: reach.deny: must be a registry's name alone"),
+            ("reach:\n  allow:\n  - ghcr.io\n  - 'ghcr*'", "4: reach.allow: 'ghcr*' is none of the forms ghcr.io"),
+            ("reach: {allow: ['a.*.example.com']}", "1: reach.allow: 'a.*.example.com' is none of the forms"),
+            ("reach: {allow: ['*.']}", "1: reach.allow: '*.' is none of the forms"),
+            ("reach: {allow: ['ghcr.io:99999']}", "1: reach.allow: 'ghcr.io:99999' is none of the forms"),
+            ("reach: {deny: [127.1]}", "1: reach.deny: '127.1' is none of the forms"),
+            ("reach: {deny: [10.0.0.0/8]}", "1: reach.deny: must be a registry's name alone"),
+            ("reach: {allow: }", "1: reach.allow: has no value"),
+            ("reach: {allow: {ghcr.io: }}", "1: reach.allow: must be a single value"),
             ("- listen", "1: must be a mapping with keys"),
         ]:
             message = self.refused(text)
@@ -58,7 +69,15 @@ class MistakeTests(ConfigCase):
             ("x.io: {client-cert: tls/client.pem, client-key: tls/ca.pem}", "x.io.client-key: "),
             ("x.io: {ca: tls/ca.pem, insecure-skip-verify: yes}", "x.io.insecure-skip-verify: checks no certificate"),
             ("x.io: {insecure-skip-verify: perhaps}", "x.io.insecure-skip-verify: must be yes or no"),
+            ("x.io: {access: everyone}", "x.io.access: must be verify or open"),
             ("x.io: {tag-ttl: 60}", "x.io.tag-ttl: 60 needs a unit"),
+            ("x.io: {trusted-hosts: ['*.x.io']}", "x.io.trusted-hosts: '*.x.io' stands for many; name each host"),
+            ("x.io: {trusted-hosts: [y.io, 'https://z.io']}", "x.io.trusted-hosts: must be a host alone"),
+            ("x.io: {trusted-hosts: ['u:s3cret@y.io']}", "x.io.trusted-hosts: must be a host alone"),
+            ("x.io: {trusted-hosts: ['y.io:0']}", "x.io.trusted-hosts: 'y.io:0' is not a host such as"),
+            ("x.io: {trusted-hosts: ['y z']}", "x.io.trusted-hosts: 'y z' is not a host such as"),
+            ("x.io: {trusted-hosts: ['0x7f.1']}", "x.io.trusted-hosts: '0x7f.1' is not a host such as"),
+            ("x.io: {trusted-hosts: ['[::1%eth0]']}", "x.io.trusted-hosts: '[::1%eth0]' is not a host such as"),
         ]:
             message = self.refused(f"registries:\n  {text}\n")
             self.assertTrue(message.startswith(f"2: registries.{expected}"), (text, message))
@@ -77,13 +96,12 @@ class MistakeTests(ConfigCase):
         for text, key in [
             ("parents: [http://x]", "parents"),
             ("trusted-hosts: []", "trusted-hosts"),
+            ("reach: {trusted-hosts: []}", "trusted-hosts"),
             ("cache: {max-size: 80%}", "max-size"),
             ("cache: {min-free: 5%}", "min-free"),
             ("cache: {s3: {bucket: x}}", "s3"),
-            ("reach: {allow: [docker.io]}", "allow"),
-            ("reach: {deny: []}", "deny"),
-            ("registries: {x.io: {access: verify}}", "access"),
-            ("registries: {x.io: {trusted-hosts: [y]}}", "trusted-hosts"),
+            ("access: verify", "access"),
+            ("registries: {x.io: {allow: [y]}}", "allow"),
             ("registries: {x.io: {retries: 5}}", "retries"),
         ]:
             self.assertIn(f"unknown key '{key}'", self.refused(text))

@@ -31,6 +31,9 @@ class CredentialsFileCase(SynchronousTestCase):
         return path
 
     def load(self, text: str) -> dict[Scope, Credential]:
+        return dict(self.loaded(text).entries)
+
+    def loaded(self, text: str) -> Credentials:
         return load_credentials(self.write(text))[0]
 
     def refused(self, text: str) -> str:
@@ -202,12 +205,48 @@ class DockerTests(CredentialsFileCase):
         self.assertEqual(found, {(DOCKER_IO, ()): Credential("u", Secret("p"))})
 
     def test_helpers(self) -> None:
-        """Credential helpers are not run, and that is said rather than left to a 401, whatever else is there."""
-        cases: list[dict[str, object]] = [{"credsStore": "desktop"}, {"credHelpers": {"ghcr.io": "gh"}}]
-        for more in cases:
-            for entry in (auth("u:s3cret"), {}):
-                message = self.refused(self.config({"ghcr.io": entry}, **more))
-                self.assertIn(f" {next(iter(more))}: credential helpers are not supported", message)
+        """Which program is asked for whose credentials: one for a registry, an empty one, and one for all others; what
+        stands in the file is there besides."""
+        found = self.loaded(
+            self.config(
+                {"ghcr.io": auth("u:p")},
+                credsStore="pass",
+                credHelpers={"gcr.io": "gcloud", "https://index.docker.io/v1/": "secretservice", "quay.io": ""},
+            )
+        )
+        self.assertEqual(found.entries, {(GHCR, ()): Credential("u", Secret("p"))})
+        for name, helper in (
+            ("gcr.io", "gcloud"),
+            ("ghcr.io", "pass"),
+            ("quay.io", ""),
+            ("docker.io", "secretservice"),
+        ):
+            self.assertEqual(found.helper(Registry(name), Repository("a/b")), helper, name)
+
+    def test_helpers_know_no_paths(self) -> None:
+        """An entry with a path is not asked of the helper of its registry; the rest of the registry is."""
+        found = self.loaded(self.config({"ghcr.io/team": auth("u:p"), "ghcr.io": auth("v:p")}, credsStore="pass"))
+        self.assertEqual(found.helper(GHCR, Repository("team/app")), "")
+        self.assertEqual(found.helper(GHCR, Repository("teams/app")), "pass")
+
+    def test_helper_mistakes(self) -> None:
+        """A helper's name is no path and no option, and each mistake names its key."""
+        wrong = "must be what follows docker-credential-"
+        cases: list[tuple[dict[str, object], str]] = [
+            ({"credsStore": name}, f" credsStore: {wrong}")
+            for name in ("../evil", "/bin/sh", "-x", "a b", "A", "", "x" * 65, "a\n", 5, ["a"], ".hidden")
+            if name
+        ]
+        cases += [
+            ({"credHelpers": {"ghcr.io": "../evil"}}, f" credHelpers.ghcr.io: {wrong}"),
+            ({"credHelpers": {"ghcr.io/team": "x"}}, " credHelpers.ghcr.io/team: must be a registry without a path"),
+            ({"credHelpers": ["ghcr.io"]}, " credHelpers: must be an object"),
+            ({"credHelpers": {"a b": "x"}}, " credHelpers.a b: 'a b' is not a registry"),
+            ({"credHelpers": {"docker.io": "x", "index.docker.io": "y"}}, " credHelpers.index.docker.io: is there"),
+        ]
+        for more, expected in cases:
+            message = self.refused(self.config({"ghcr.io": auth("u:s3cret")}, **more))
+            self.assertTrue(message.startswith(expected), message)
 
     def test_same_twice(self) -> None:
         """Two names with the same credential are fine; with different ones, both are named."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from crcache import cli, config, config_registries
+from crcache import cli, config, config_registries, credentials_source
 from crcache.options import Options
 
 PAGES = Path(__file__).resolve().parents[1] / "packaging/man"
@@ -58,9 +58,11 @@ class DaemonTests(SynchronousTestCase):
             "LISTEN_FDS",
             "NOTIFY_SOCKET",
             "HTTPS_PROXY",
+            credentials_source.FILE_VARIABLE,
+            credentials_source.TEXT_VARIABLE,
         ):
             self.assertIn(name, tags(text))
-        self.assertIn(config.CREDENTIAL, text)
+        self.assertIn(credentials_source.CREDENTIAL, text)
 
 
 class FileTests(SynchronousTestCase):

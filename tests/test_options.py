@@ -11,7 +11,7 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from crcache import __version__
-from crcache.config import CREDENTIAL
+from crcache.credentials_source import CREDENTIAL
 from crcache.errors import ConfigError
 from crcache.options import Options
 from crcache.settings import Config

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from crcache.config import CREDENTIAL, DEFAULT_FILE
+from crcache.config import DEFAULT_FILE
+from crcache.credentials_source import CREDENTIAL
 from crcache.options import Options
 from crcache.settings import Config
 from crcache.units import parse_duration

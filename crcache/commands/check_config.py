@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from crcache import config
+from crcache.credentials.helper import find
 from crcache.errors import ConfigError
 from crcache.settings import Config, RegistrySettings, Times
 from crcache.units import format_duration
@@ -54,13 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
         reactor=reactor,
         inherited=False,
     )
-    loaded = replace(loaded, warnings=(*loaded.warnings, *_proxies(loaded.config)))
+    loaded = replace(loaded, warnings=(*loaded.warnings, *_proxies(loaded.config), *_missing(loaded.config)))
     if arguments.json:
         report = {
             "file": str(loaded.file) if loaded.file else None,
             "warnings": list(loaded.warnings),
             "config": describe(loaded.config),
             "credentials": describe_credentials(loaded.config),
+            "helpers": describe_helpers(loaded.config),
         }
         print(json.dumps(report, indent=2))
         return 0
@@ -70,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(yaml.safe_dump(describe(loaded.config), sort_keys=False, allow_unicode=True, width=1000), end="")
     for scope, username in describe_credentials(loaded.config).items():
         print(f"# credentials for {scope}: {username or 'a token'}")
+    for scope, program in describe_helpers(loaded.config).items():
+        print(f"# credentials for {scope}: asked of {program}")
     return 0
 
 
@@ -80,6 +84,16 @@ def _proxies(settings: Config) -> tuple[str, ...]:
     except ConfigError as problem:
         return (f"started from here, the daemon would end with: {problem.message}",)
     return ()
+
+
+def _missing(settings: Config) -> tuple[str, ...]:
+    """The helpers that are not found here; the daemon's own environment may be another one."""
+    names = {settings.credentials.store, *settings.credentials.helpers.values()} - {""}
+    return tuple(
+        f"docker-credential-{name} is not on PATH: what it knows is not used"
+        for name in sorted(names)
+        if find(name, os.environ) is None
+    )
 
 
 def describe(settings: Config) -> dict[str, object]:
@@ -105,7 +119,11 @@ def describe(settings: Config) -> dict[str, object]:
             "max-connections": upstream.max_connections,
             **({"proxy": upstream.proxy} if upstream.proxy else {}),
         },
-        "reach": {"default-registry": str(settings.default_registry)},
+        "reach": {
+            "allow": [str(each) for each in settings.reach.allow],
+            "deny": [str(each) for each in settings.reach.deny],
+            "default-registry": str(settings.default_registry),
+        },
         "registries": {str(name): _registry(each) for name, each in settings.registries.items()},
     }
 
@@ -116,6 +134,15 @@ def describe_credentials(settings: Config) -> Mapping[str, str]:
         "/".join((str(registry), *prefix)): credential.username
         for (registry, prefix), credential in settings.credentials.entries.items()
     }
+
+
+def describe_helpers(settings: Config) -> Mapping[str, str]:
+    """The program that is asked for the credentials of each registry, C{*} for all others; without its directory if it
+    is not found."""
+    credentials = settings.credentials
+    named = {str(registry): name for registry, name in credentials.helpers.items() if name}
+    every = {"*": credentials.store} if credentials.store else {}
+    return {scope: find(name, os.environ) or f"docker-credential-{name}" for scope, name in {**named, **every}.items()}
 
 
 def _times(times: Times) -> dict[str, str]:
@@ -133,4 +160,6 @@ def _registry(settings: RegistrySettings) -> dict[str, object]:
             described[key] = str(path)
     if settings.insecure_skip_verify:
         described["insecure-skip-verify"] = True
+    if settings.trusted_hosts:
+        described["trusted-hosts"] = [str(each) for each in settings.trusted_hosts]
     return {**described, **_times(settings.times)}

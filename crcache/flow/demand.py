@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from crcache import events
-from crcache.errors import OriginError
+from crcache.errors import Astray, OriginError
 from crcache.facts import Query
 from crcache.flow.patience import to_the_end
 from crcache.flow.streams import Claimed, RangeIgnored, Streams
@@ -214,7 +214,7 @@ class OutOfTurn:
     def _failed(self, failure: Failure, claim: Claimed) -> None:
         if failure.check(CancelledError):
             return
-        if failure.check(RangeIgnored):
+        if failure.check(RangeIgnored, Astray):
             self._useless = True
             self._stop_timer()
             return

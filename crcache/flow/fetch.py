@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from crcache import events
-from crcache.errors import OriginError, OriginLied, StoreError, wanted
+from crcache.errors import Astray, OriginError, OriginLied, StoreError, wanted
 from crcache.facts import Fetched, Membership, Query
 from crcache.flow.demand import Demands, OutOfTurn
 from crcache.flow.follow import Reports
@@ -209,7 +209,7 @@ class Fetch:
                 if claim.moved:
                     tries.progressed()
             except OriginError as problem:
-                if not (self._streams.answered or self._patient):
+                if isinstance(problem, Astray) or not (self._streams.answered or self._patient):
                     raise
                 if claim.moved:
                     tries.progressed()

@@ -39,15 +39,15 @@ _TURNS = 5
 
 @implementer(IBody)
 class Fill:
-    """One body on its way into the store. Nobody's leaving cancels it.
+    """One body on its way into the store. A client that leaves cancels nothing; without any a private one pauses.
 
     @ivar size: as L{IBody.size<crcache.interfaces.IBody>}.
     @ivar verdict: as L{IBody.verdict<crcache.interfaces.IBody>}.
     @ivar confirmed: the repositories whose origin has agreed to send this body.
     @ivar lied: whether it has failed because the origin sent something else.
     @ivar key: which of the fills it is.
-    @ivar found: whether the content was there already, so that nobody has shown it for this fill's sake.
     @ivar lending: whose credentials a private one uses; C{None} for an open one.
+    @ivar found: whether the content was there already, so that nobody has shown it for this fill's sake.
     @ivar paused: whether it has been left, resumable, since nobody is there whose credentials could be used.
     """
 

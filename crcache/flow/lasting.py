@@ -13,7 +13,7 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from crcache import events
-from crcache.errors import BodyCut, OriginError, wanted
+from crcache.errors import Astray, BodyCut, OriginError, wanted
 from crcache.interfaces import IAnswer
 from crcache.policy.retry import Tries
 from crcache.sending import IRest
@@ -137,7 +137,7 @@ class Lasting:
                 await self._take(self._answer)
                 return
             except OriginError as problem:
-                if self._aborted:
+                if self._aborted or isinstance(problem, Astray):
                     raise
                 if self.at > before:
                     tries.progressed()

@@ -227,8 +227,11 @@ class FileIngest(OpenIngest):
                 before = size_of(place.target)
                 self._to_target()
                 sync_directory(place.target.parent)
-                sync_directory(place.data.parent)
                 self._finish.enrol(before, members)
+                # Not before: who finds no data here any more looks for content, and for whose it is.
+                if is_at(self._data, place.data):
+                    os.unlink(place.data)
+                sync_directory(place.data.parent)
             else:
                 told = "{path} was removed while it was being filled; {digest} is not kept"
                 log.warn(told, event=events.NOT_KEPT, path=str(place.data), digest=str(place.digest))
@@ -255,9 +258,6 @@ class FileIngest(OpenIngest):
                 raise
             os.rename(place.data, place.target)
             self._still_ours()
-        else:
-            if is_at(self._data, place.data):
-                os.unlink(place.data)
 
     def _still_ours(self) -> None:
         """Without links: another process may have begun anew between check and rename."""

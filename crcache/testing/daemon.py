@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
+from crcache.grammar.hosts import HostPattern
 from crcache.grammar.reference import Registry
 from crcache.settings import Config, RegistrySettings
 
@@ -33,6 +34,7 @@ class Instance:
         origins: Mapping[str, str],
         day: Callable[[], float] = time.time,
         environ: Mapping[str, str] | None = None,
+        trusted_hosts: tuple[HostPattern, ...] = (HostPattern("127.0.0.1"),),
         **settings: Any,
     ) -> None:
         """
@@ -42,6 +44,7 @@ class Instance:
             as in C{settings}.
         @param day: the time of day, in seconds since the epoch.
         @param environ: the daemon's environment: proxies, and the runtime directory. By default it is empty.
+        @param trusted_hosts: where the origins may send it besides.
         @param settings: further fields of L{Config}; C{registries} of its own wins over the URLs. Without
             C{drain_timeout}, stopping breaks off what is being answered.
         """
@@ -50,7 +53,10 @@ class Instance:
         settings.setdefault("drain_timeout", 0.0)
         config = Config(cache_directory=directory, **settings)
         named = {Registry.parse(name): url for name, url in origins.items()}
-        plain = {registry: RegistrySettings(registry, (url,), times=config.times) for registry, url in named.items()}
+        plain = {
+            registry: RegistrySettings(registry, (url,), times=config.times, trusted_hosts=trusted_hosts)
+            for registry, url in named.items()
+        }
         self.config = replace(config, registries={**plain, **config.registries})
         self._reactor = reactor
         self._build = build

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, fail
 from zope.interface import implementer
 
-from crcache.errors import OriginBusy, OriginError, OriginLied, OriginTimeout, OriginUnreachable, ShuttingDown
+from crcache.errors import Astray, OriginBusy, OriginError, OriginLied, OriginTimeout, OriginUnreachable, ShuttingDown
 from crcache.facts import Query
 from crcache.grammar.length import parse_length
 from crcache.grammar.reference import Registry
@@ -17,14 +17,16 @@ from crcache.grammar.retry_after import parse_retry_after
 from crcache.interfaces import IAnswer, IMeter, IUpstream
 from crcache.policy.tour import PASSING, Tour
 from crcache.secret import Secret
-from crcache.settings import Credentials, RegistrySettings, UpstreamSettings
+from crcache.settings import RegistrySettings, UpstreamSettings
 from crcache.upstream.answer import Answer, Refusal
 from crcache.upstream.deadline import within
 from crcache.upstream.exchange import Exchange, Exchanger, refuse_encoding
 from crcache.upstream.failures import Passing
 from crcache.upstream.gates import Entry, Gates
+from crcache.upstream.guard import tell
 from crcache.upstream.health import Health
 from crcache.upstream.holdoff import HoldOff
+from crcache.upstream.keys import Keys
 from crcache.upstream.limits import Limits, Slot
 from crcache.upstream.lines import request_headers, retry_after
 from crcache.upstream.negotiation import Grant, Negotiator
@@ -51,7 +53,7 @@ class Upstream:
         reactor: Any,
         settings: UpstreamSettings,
         registry_settings: Callable[[Registry], RegistrySettings],
-        credentials: Credentials,
+        keys: Keys,
         meter: IMeter,
         environ: Mapping[str, str],
         clock: Any = None,
@@ -59,6 +61,7 @@ class Upstream:
         chance: Callable[[], float] = random.random,
     ) -> None:
         """
+        @param keys: the administrator's credentials.
         @param environ: where the proxies are, if the settings do not say.
         @param clock: an C{IReactorTime} for all timeouts; the reactor if left out.
         @param health: where it is noted which registries fail; one of its own if left out.
@@ -72,13 +75,13 @@ class Upstream:
         self._exchanger = Exchanger(reactor, self._clock, settings, environ)
         self._health = Health(self._clock) if health is None else health
         self._gates = Gates(self._clock)
-        self._holdoff = HoldOff(credentials, self._clock)
+        self._holdoff = HoldOff(keys, self._clock)
         self._silent = Silent(self._clock)
         self._pauses = Pauses(self._clock)
         self._chance = chance
         self._limits = Limits(settings.max_connections)
         realms = Realms(self._exchanger, self._limits, self._clock, meter, settings.first_byte_timeout)
-        self._negotiator = Negotiator(realms, credentials, self._clock)
+        self._negotiator = Negotiator(realms, keys, self._clock)
         self._closed = False
         self._asking = 0
         self._answered: list[Deferred[None]] = []
@@ -136,9 +139,11 @@ class Upstream:
                 entry.failed(problem)
                 self._health.failed(query.registry, problem.message, query.request_id)
             raise
-        except OriginLied:
+        except (OriginLied, Astray) as problem:
             # That it answers is all that counts there.
             entry.answered(200)
+            if isinstance(problem, Astray):
+                tell(problem, query)
             raise
         finally:
             entry.leave()
@@ -169,7 +174,7 @@ class Upstream:
                 if entry.shut:
                     raise entry.remembered() from None
                 raise
-            except (OriginUnreachable, OriginTimeout, OriginBusy, OriginLied) as error:
+            except (OriginUnreachable, OriginTimeout, OriginBusy, OriginLied, Astray) as error:
                 if entry.shut:
                     raise
                 problem = error

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from crcache.errors import OriginUnreachable
 from crcache.upstream.deadline import within
+from crcache.upstream.guard import PublicEndpoint
 from crcache.upstream.link import Link, LinkFactory, SecureFactory
 from crcache.upstream.proxy import Proxy
 from crcache.upstream.trust import Creators, Trust, verifies
@@ -34,13 +35,18 @@ class Connector:
         self._creators = Creators()
         self.links: dict[Any, Link] = {}
 
-    def endpoint(self, origin: Origin, trust: Trust, proxy: Proxy | None) -> LinkEndpoint:
+    def endpoint(self, origin: Origin, trust: Trust, proxy: Proxy | None, astray: str | None = None) -> LinkEndpoint:
         """The endpoint for requests to an origin.
 
         With a proxy, plain HTTP goes to the proxy itself (as absolute-form requests), https through a tunnel.
+
+        @param astray: the sentence to refuse an origin with that is at no public address; C{None}: it may be anywhere.
+            Where a proxy is, and where that finds the origin, is its administrator's business.
         """
-        if proxy is None:
-            endpoint: Any = self._host(origin.host, origin.port)
+        if proxy is None and astray is not None:
+            endpoint: Any = PublicEndpoint(self._reactor, origin.host, origin.port, self._timeout, astray)
+        elif proxy is None:
+            endpoint = self._host(origin.host, origin.port)
         else:
             endpoint = self._host(proxy.host, proxy.port)
             if proxy.secure:

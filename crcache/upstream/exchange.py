@@ -13,14 +13,15 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
 
-from crcache.errors import OriginLied
+from crcache.errors import Astray, OriginLied
+from crcache.policy import reach
 from crcache.settings import RegistrySettings, UpstreamSettings
 from crcache.upstream.connect import Connector
 from crcache.upstream.failures import STALE_CONNECTION, explain, was_cancelled
 from crcache.upstream.pool import Lease, Pools
 from crcache.upstream.proxy import Proxies, Proxy
 from crcache.upstream.trust import trust_for
-from crcache.upstream.urls import bare, origin_of
+from crcache.upstream.urls import Origin, bare, origin_of
 
 log = Logger()
 
@@ -97,15 +98,19 @@ class Exchanger:
 
         @param heard: called when there is a connection that the request is sent on.
         @raise OriginUnreachable: if there is no answer.
+        @raise Astray: if the registry has no business there.
         """
         origin = origin_of(url)
+        anywhere = _judge(settings, origin)
+        astray = None if anywhere else reach.astray(settings, origin.host, origin.port)
         (request_id,) = headers.getRawHeaders("X-Request-Id", ["-"])
         trust = trust_for(settings, origin)
         proxy = self._proxies.choose(origin)
         for attempt in range(_STALE + 1):
-            endpoint = self._connector.endpoint(origin, trust, proxy)
+            endpoint = self._connector.endpoint(origin, trust, proxy, astray)
             # What has a body cannot be sent twice, so it never goes on a connection that may be dead.
-            lease = self._pools.lease(trust, proxy, persistent=body is None and attempt < _STALE, taken=heard)
+            fresh = body is not None or attempt == _STALE
+            lease = self._pools.lease(trust, proxy, anywhere, persistent=not fresh, taken=heard)
             request = headers.copy()
             agent = self._agent(origin.scheme, endpoint, proxy, lease, request)
             try:
@@ -160,6 +165,17 @@ class Exchanger:
     def close(self) -> Deferred[None]:
         """Abort all connections. Fires when the last is gone."""
         return self._pools.close()
+
+
+def _judge(settings: RegistrySettings, origin: Origin) -> bool:
+    """Whether a registry's question may be put at any address of an origin; otherwise at a public one.
+
+    @raise Astray: if at none, as far as can be told without resolving the name.
+    """
+    problem = reach.misleading(settings, origin.host, origin.port)
+    if problem is not None:
+        raise Astray(problem)
+    return reach.trusted(settings, origin.host, origin.port)
 
 
 class _Same:

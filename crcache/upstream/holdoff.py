@@ -13,7 +13,7 @@ from crcache.errors import OriginBusy
 from crcache.facts import Kind, Query
 from crcache.grammar.reference import Registry
 from crcache.grammar.retry_after import rest
-from crcache.settings import Credentials
+from crcache.upstream.keys import Keys
 from crcache.upstream.shared import Recent
 
 #: Limits that are remembered; clients can name any registry, and bring any credentials.
@@ -44,8 +44,8 @@ class HoldOff:
     than HEADs (Docker Hub does not count these at all): a limit on GETs is none on HEADs.
     """
 
-    def __init__(self, credentials: Credentials, clock: Any) -> None:
-        self._credentials = credentials
+    def __init__(self, keys: Keys, clock: Any) -> None:
+        self._keys = keys
         self._clock = clock
         self._limits: Recent[_Key, _Limit] = Recent(_KEPT)
         self._salt = secrets.token_bytes(16)
@@ -96,5 +96,4 @@ class HoldOff:
         if query.authorization is not None:
             text = query.authorization.reveal().encode()
             return "client " + hashlib.blake2b(text, digest_size=16, key=self._salt).hexdigest()
-        credential = self._credentials.lookup(query.registry, query.repository)
-        return "nobody" if credential is None else f"user {credential.username}"
+        return self._keys.whose(query.registry, query.repository)

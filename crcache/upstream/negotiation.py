@@ -13,8 +13,10 @@ from crcache import events
 from crcache.grammar.challenge import parse_challenges
 from crcache.grammar.reference import Repository
 from crcache.secret import Secret
-from crcache.settings import Credential, Credentials
+from crcache.settings import Credential
+from crcache.upstream.keys import Keys
 from crcache.upstream.shared import Recent, Shared
+from crcache.upstream.showing import objection
 from crcache.upstream.site import Site
 from crcache.upstream.token import CredentialsRefused, Realm, Realms, Token, basic
 from crcache.upstream.urls import origin_of
@@ -23,6 +25,8 @@ log = Logger()
 
 #: Seconds for which refused credentials are not tried again.
 _REFUSED = 60.0
+#: Seconds for which it is not said again that a registry's realm is shown no credentials.
+_SAID = 60.0
 #: Tokens, repositories and refusals that are remembered.
 _KEPT = 4096
 
@@ -51,14 +55,16 @@ _Scheme = Realm | None
 class Negotiator:
     """Remembers, for all requests, what each origin has asked for and what it took."""
 
-    def __init__(self, realms: Realms, credentials: Credentials, clock: Any) -> None:
+    def __init__(self, realms: Realms, keys: Keys, clock: Any) -> None:
         self._realms = realms
-        self._credentials = credentials
+        self._keys = keys
         self._clock = clock
         self._known: Recent[tuple[str, Repository], tuple[_Scheme]] = Recent(_KEPT)
         self._tokens: Recent[tuple[str, Realm, Credential | None], Token] = Recent(_KEPT)
-        self._negotiations: dict[tuple[str, Realm, Credential | None], Shared[Token | None]] = {}
+        # By registry besides: where one may be sent another may not.
+        self._negotiations: dict[Hashable, Shared[Token | None]] = {}
         self._refusals = Refusals(clock)
+        self._said: Recent[str, float] = Recent(_KEPT)
 
     async def prepare(self, site: Site) -> Grant | None:
         """What to send without waiting for a challenge; C{None} if none is known to come.
@@ -77,8 +83,8 @@ class Negotiator:
         """
         if used is not None and used.authorization is not None and used.realm is None:
             self._refuse(site, used)
-            return Grant(None, site.base, None, None, fresh=True)
-        found = self._scheme(site, lines)
+            return await self._grant(site, None)
+        found = await self._scheme(site, lines)
         if found is None:
             return None
         scheme = found[0]
@@ -97,6 +103,7 @@ class Negotiator:
     def _refuse(self, site: Site, used: Grant) -> None:
         if used.credential is not None:
             self._refusals.refuse(used.base, site.repository, used.credential, every=True)
+            self._keys.refused(site.registry, site.repository, used.credential)
             log.warn(
                 "{origin} refuses the credentials of {user} (request {request_id})",
                 event=events.CREDENTIALS_REFUSED,
@@ -114,7 +121,7 @@ class Negotiator:
             if token is not None and _bearer(token) == used.authorization:
                 self._tokens.drop(key)
 
-    def _scheme(self, site: Site, lines: list[str]) -> tuple[_Scheme] | None:
+    async def _scheme(self, site: Site, lines: list[str]) -> tuple[_Scheme] | None:
         """The first Bearer challenge that can be met, else Basic if there are credentials for it."""
         challenges = parse_challenges(lines)
         for challenge in challenges:
@@ -122,27 +129,46 @@ class Negotiator:
             if challenge.scheme == "bearer" and _is_url(url):
                 scope = challenge.parameters.get("scope") or f"repository:{site.repository}:pull"
                 return (Realm(url, challenge.parameters.get("service"), scope),)
-        if any(challenge.scheme == "basic" for challenge in challenges) and self._credential(site, None) is not None:
-            return (None,)
-        return None
+        if not any(challenge.scheme == "basic" for challenge in challenges):
+            return None
+        return None if await self._credential(site, None) is None else (None,)
 
-    def _credential(self, site: Site, scheme: _Scheme) -> Credential | None:
+    async def _credential(self, site: Site, scheme: _Scheme) -> Credential | None:
         """The administrator's credential, if it may be shown there and has not just been refused."""
-        credential = self._credentials.lookup(site.registry, site.repository)
+        credential = await self._keys.lookup(site.registry, site.repository)
         if credential is None:
             return None
+        what: Hashable = site.repository
         if scheme is None:
-            usable = not credential.identity_token
-            what: Hashable = site.repository
+            if credential.identity_token:
+                return None
         else:
-            usable = origin_of(scheme.url).scheme == "https" or site.plain
             what = scheme
-        if not usable or self._refusals.refused(_where(site.base, scheme), what, credential):
-            return None
-        return credential
+            problem = objection(site.settings, site.origin, origin_of(scheme.url))
+            if problem is not None:
+                self._withheld(site, scheme, problem)
+                return None
+        return None if self._refusals.refused(_where(site.base, scheme), what, credential) else credential
+
+    def _withheld(self, site: Site, realm: Realm, problem: str) -> None:
+        """Say why, now and then: whoever is on the path can name as many realms as he likes."""
+        now = self._clock.seconds()
+        if now < (self._said.get(site.base) or now):
+            return
+        self._said.put(site.base, now + _SAID)
+        log.warn(
+            "the token realm at {realm} is not shown the credentials for {registry}: it {problem}"
+            " (request {request_id})",
+            event=events.CREDENTIALS_WITHHELD,
+            repository=str(site.repository),
+            request_id=site.request_id,
+            realm=str(origin_of(realm.url)),
+            registry=str(site.registry),
+            problem=problem,
+        )
 
     async def _grant(self, site: Site, scheme: _Scheme) -> Grant:
-        credential = self._credential(site, scheme)
+        credential = await self._credential(site, scheme)
         if scheme is None:
             text = None if credential is None else basic(credential)
             return Grant(text, site.base, None, credential, fresh=False)
@@ -158,18 +184,23 @@ class Negotiator:
 
     def _negotiate(self, site: Site, realm: Realm, credential: Credential | None) -> Deferred[Token | None]:
         key = site.base, realm, credential
-        shared = self._negotiations.get(key)
+        mine = site.registry, key
+        shared = self._negotiations.get(mine)
         if shared is None:
             work = self._realms.fetch(site, realm, credential)
             # Before anyone who waits for it goes on.
+            work.addBoth(self._over, mine)
             work.addCallbacks(self._fetched, self._failed, (key,), {}, (site, realm, credential))
             shared = Shared(work)
             if not shared.over:
-                self._negotiations[key] = shared
+                self._negotiations[mine] = shared
         return shared.join()
 
-    def _fetched(self, token: Token | None, key: tuple[str, Realm, Credential | None]) -> Token | None:
+    def _over(self, result: Any, key: Hashable) -> Any:
         self._negotiations.pop(key, None)
+        return result
+
+    def _fetched(self, token: Token | None, key: tuple[str, Realm, Credential | None]) -> Token | None:
         if token is not None:
             self._tokens.put(key, token)
             if key[2] is not None:
@@ -177,9 +208,9 @@ class Negotiator:
         return token
 
     def _failed(self, failure: Any, site: Site, realm: Realm, credential: Credential | None) -> Any:
-        self._negotiations.pop((site.base, realm, credential), None)
         if failure.check(CredentialsRefused) and credential is not None:
             self._refusals.refuse(realm.url, realm, credential, every=failure.value.all)
+            self._keys.refused(site.registry, site.repository, credential)
             log.warn(
                 "the token realm at {realm} refuses the credentials of {user} for {registry} with {status}"
                 " (request {request_id})",

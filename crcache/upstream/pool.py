@@ -76,7 +76,8 @@ class Lease:
 
 
 class Pools:
-    """A pool for every way of trusting and every proxy: connections are shared only within one.
+    """A pool for every way of trusting, every proxy, and whether only public addresses are connected to: connections
+    are shared only within one.
 
     @ivar links: the open connections, by the HTTP client on top.
     @ivar retired: whether none is kept any more.
@@ -90,20 +91,26 @@ class Pools:
         self.links = links
         self.retired = False
         self._per_origin = per_origin
-        self._pools: dict[tuple[Trust, Proxy | None], HTTPConnectionPool] = {}
+        self._pools: dict[tuple[Trust, Proxy | None, bool], HTTPConnectionPool] = {}
 
     def lease(
-        self, trust: Trust, proxy: Proxy | None, persistent: bool = True, taken: Callable[[], object] = lambda: None
+        self,
+        trust: Trust,
+        proxy: Proxy | None,
+        anywhere: bool,
+        persistent: bool = True,
+        taken: Callable[[], object] = lambda: None,
     ) -> Lease:
         """For one request. Not persistent: on a connection of its own, which is closed after it.
 
+        @param anywhere: whether it may be to any address, not only to a public one.
         @param taken: called when there is a connection.
         """
         if not persistent or self.retired:
             return Lease(HTTPConnectionPool(self._reactor, persistent=False), self, taken)
-        pool = self._pools.get((trust, proxy))
+        pool = self._pools.get((trust, proxy, anywhere))
         if pool is None:
-            pool = self._pools[trust, proxy] = HTTPConnectionPool(self._reactor)
+            pool = self._pools[trust, proxy, anywhere] = HTTPConnectionPool(self._reactor)
             pool.maxPersistentPerHost = self._per_origin
             pool.cachedConnectionTimeout = _IDLE
             # Only whoever asked can tell whether its request may be repeated.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.internet.defer import CancelledError
 from twisted.web.http_headers import Headers
 
-from crcache.errors import OriginLied
+from crcache.errors import Astray, OriginLied
 from crcache.secret import Secret
 from crcache.settings import RegistrySettings
 from crcache.upstream.exchange import Exchange, Exchanger
@@ -44,6 +44,7 @@ async def follow(
     @param heard: called each time there is a connection that the request is sent on.
     @raise OriginLied: if there are more redirects, or one leads to no URL that may be asked.
     @raise OriginUnreachable: if anyone on the way gives no answer.
+    @raise Astray: if one leads to where the registry has no business.
     """
     for _ in range(_LIMIT + 1):
         request = headers.copy()
@@ -51,7 +52,7 @@ async def follow(
             request.setRawHeaders("Authorization", [authorization.reveal()])
         try:
             exchange = await exchanger.exchange(method, url, request, settings, heard=heard)
-        except CancelledError:
+        except (CancelledError, Astray):
             raise
         except Exception:
             asked(None)

@@ -19,7 +19,7 @@ from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from crcache import __version__
-from crcache.errors import OriginBusy, OriginLied, OriginTimeout, OriginUnreachable
+from crcache.errors import Astray, OriginBusy, OriginLied, OriginTimeout, OriginUnreachable
 from crcache.grammar.retry_after import parse_retry_after, rest
 from crcache.interfaces import IMeter
 from crcache.policy.tour import PASSING
@@ -98,7 +98,8 @@ class Realms:
         """A token; C{None} if the realm gives none to us.
 
         Fails with L{CredentialsRefused}, with L{OriginUnreachable} or L{OriginTimeout} if the realm does not work,
-        with L{RealmBusy} if it limits our rate, and with L{OriginLied} if its answer makes no sense.
+        with L{RealmBusy} if it limits our rate, with L{Astray} if the registry has no business there, and with
+        L{OriginLied} if its answer makes no sense.
         """
 
         def late() -> OriginTimeout:
@@ -190,7 +191,7 @@ class _RealmAgent:
         else:
             try:
                 self.exchange = await self._exchanger.exchange(method, url, headers, settings, body)
-            except CancelledError:
+            except (CancelledError, Astray):
                 raise
             except Exception:
                 self._asked(None)

@@ -52,7 +52,7 @@ class Supervisor:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port: int = self._socket.getsockname()[1]
         self._configuration = directory / "crcache.yaml"
-        settings = {**SETTINGS, "registries": {NAME: {"url": list(urls)}}}
+        settings = {**SETTINGS, "registries": {NAME: {"url": list(urls), "trusted-hosts": ["127.0.0.1"]}}}
         settings["cache"] = {**SETTINGS["cache"], "directory": str(self.cache)}  # type: ignore[dict-item]
         # JSON is YAML.
         self._configuration.write_text(json.dumps(settings))

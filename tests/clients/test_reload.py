@@ -162,7 +162,7 @@ class ForceTests(ReloadCase):
         image = other.add_image(REPO, "2.0", seed=7)
         name = "127.0.0.1:1"
         self.begin_with(self.configuration())
-        self.assertEqual((await self.ask(manifest_path("2.0", ns=name))).status, 502)
+        self.assertEqual((await self.ask(manifest_path("2.0", ns=name))).status, 403)
         self.assertEqual(await self.metric("crcache_requests_total", registry="other"), 1)
         await self.reload(self.configuration().replace(f"  {NAME}:", f"  {name}:\n    url: {other.url}\n  {NAME}:"))
         self.assertEqual((await self.ask(manifest_path("2.0", ns=name))).body, image.manifest)
@@ -209,7 +209,7 @@ class ForceTests(ReloadCase):
         """A docker client, which can name no registry, gets the one that is the default now."""
         docker = "User-Agent", "docker/27.3.1 go/go1.22.7"
         self.begin_with(self.configuration("reach:", "  default-registry: 127.0.0.1:1"))
-        self.assertEqual((await self.ask(manifest_path("1.0", ns=None), docker)).status, 502)
+        self.assertEqual((await self.ask(manifest_path("1.0", ns=None), docker)).status, 403)
         await self.reload(self.configuration("reach:", f"  default-registry: {NAME}"))
         self.assertEqual((await self.ask(manifest_path("1.0", ns=None), docker)).body, self.image.manifest)
 

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
-from crcache.errors import BodyCut, OriginBusy, OriginFailed
+from crcache.errors import Astray, BodyCut, OriginBusy, OriginFailed
 from crcache.flow.lasting import Lasting
 from crcache.grammar.digest import Digest
 from crcache.interfaces import IAnswer, IBody
@@ -183,6 +183,14 @@ class LastingTests(SynchronousTestCase):
             self.clock.advance(PAUSE)
             self.ended(delivered, DATA[1000:stop])
             self.assertEqual(self.rest.asked, [(1000, stop), (1050, stop), (1050, stop)])
+
+    def test_led_astray(self) -> None:
+        """An origin that leads where it must not is not asked again: it would lead there each time."""
+        delivered = self.deliver(Turn(cut=10), Turn(error=Astray("not there")))
+        self.clock.advance(PAUSE)
+        self.failureResultOf(delivered, Astray)
+        self.assertEqual(len(self.rest.asked), 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_gives_up(self) -> None:
         """Without progress there are so many tries; with it, so many more."""

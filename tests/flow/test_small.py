@@ -254,7 +254,7 @@ class VerifyTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """One byte more, less or other is not."""
-        for data in (DATA[:-1], DATA + b"x", b"x" + DATA[1:], b""):
+        for data in (DATA[:-1], DATA + b"x", bytes([DATA[0] ^ 1]) + DATA[1:], b""):
             self.assertFalse(verify(self.body(data), DIGEST))
 
     def test_unreadable(self) -> None:

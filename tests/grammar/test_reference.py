@@ -93,6 +93,26 @@ class RegistryTests(SynchronousTestCase):
         self.assertEqual(registry == Registry.parse(host), port in ("", ":443"))
         self.assertRaises(NameInvalid, Registry.parse, f"{host}..{port}")
 
+    @given(
+        REGISTRIES,
+        st.integers(0, 300),
+        st.sampled_from([*map(chr, range(33)), *"\x7f@/\\?#%,;&=+!$'()*<>|^`{}~\"_\u00ad"]),
+    )
+    def test_nothing_but_a_host(self, text: str, at: int, bad: str) -> None:
+        """User names, paths, queries, fragments, escapes, blanks and control characters are refused, wherever in a name
+        they stand."""
+        at %= len(text) + 1
+        self.assertRaises(NameInvalid, Registry.parse, text[:at] + bad + text[at:])
+
+    @given(
+        REGISTRIES,
+        REGISTRIES,
+        st.sampled_from(["@", ":@", "/", "//", "/@", "\\@", "#@", "?@", ",", " ", "\r\n", "\t", ":"]),
+    )
+    def test_one_host(self, one: str, other: str, between: str) -> None:
+        """Two hosts are none, whatever stands between them, so nobody can be told of the one and led to the other."""
+        self.assertRaises(NameInvalid, Registry.parse, one + between + other)
+
     def test_docker_hub(self) -> None:
         """Docker Hub's three names, in any form, are one registry; another port is another registry."""
         for text in ("docker.io", "registry-1.docker.io", "Index.Docker.IO", "docker.io:443", "index.docker.io.:443"):

@@ -13,31 +13,49 @@ _CONFIGURATION = """\
 version = 2
 root = {root}
 state = {state}
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
+{disabled}[grpc]
 address = {grpc}
 [ttrpc]
 address = {ttrpc}
 """
+_WITHOUT_CRI = """\
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+"""
+_CRI = """\
+[plugins."io.containerd.grpc.v1.cri"]
+stream_server_port = "0"
+restrict_oom_score_adj = true
+registry.config_path = {hosts}
+cni.conf_dir = {cni}
+"""
 
 
 class Containerd:
-    """One containerd, and what C{ctr} does to it."""
+    """One containerd, and what C{ctr} does to it.
 
-    def __init__(self, directory: Path, prefix: Sequence[str] = ()) -> None:
+    @ivar socket: where it takes calls.
+    """
+
+    def __init__(self, directory: Path, prefix: Sequence[str] = (), *, cri: bool = False) -> None:
         """
         @param prefix: a command that runs it elsewhere, such as in a network namespace.
+        @param cri: be there for kubelets, too; then C{ctr} sees what they see.
         """
         self._directory = directory
         self._prefix = prefix
-        self._socket = directory / "grpc.sock"
+        self._namespace = "k8s.io" if cri else "default"
+        self.socket = directory / "grpc.sock"
         configuration = _CONFIGURATION.format(
             # A TOML basic string and a JSON string are alike for such paths.
             root=json.dumps(str(directory / "root")),
             state=json.dumps(str(directory / "state")),
-            grpc=json.dumps(str(self._socket)),
+            grpc=json.dumps(str(self.socket)),
             ttrpc=json.dumps(str(directory / "ttrpc.sock")),
+            disabled="" if cri else _WITHOUT_CRI,
         )
+        if cri:
+            hosts, cni = json.dumps(str(directory / "hosts")), json.dumps(str(directory / "cni"))
+            configuration += _CRI.format(hosts=hosts, cni=cni)
         (directory / "containerd.toml").write_text(configuration)
         self._process = Process(
             ["containerd", "--config", str(directory / "containerd.toml")],
@@ -49,6 +67,10 @@ class Containerd:
     def stop(self) -> None:
         """End it. Idempotent."""
         self._process.stop()
+
+    def kill(self) -> None:
+        """End it as a crash would. Idempotent."""
+        self._process.kill()
 
     def mirror(self, registry: str, origin: str, mirror: str) -> None:
         """Have C{registry} pulled through C{mirror}; whatever that refuses comes from C{origin}. Both are base URLs."""
@@ -83,7 +105,7 @@ class Containerd:
         ]
 
     def _ctr(self, *words: str) -> str:
-        return run([*self._prefix, "ctr", "--address", str(self._socket), *words])
+        return run([*self._prefix, "ctr", "--address", str(self.socket), "--namespace", self._namespace, *words])
 
 
 def _sha256(path: Path) -> str:

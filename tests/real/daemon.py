@@ -44,6 +44,7 @@ class Daemon:
         port: int | None = None,
         admin_port: int | None = None,
         prefix: Sequence[str] = (),
+        runtime: Path | None = None,
     ) -> None:
         """
         @param directory: for its configuration and log; made if it is not there.
@@ -51,6 +52,7 @@ class Daemon:
         @param cache: the cache directory; else one in C{directory}.
         @param listen: the endpoint to listen on, with C{{port}} where the port goes.
         @param settings: further sections of the configuration.
+        @param runtime: what systemd would make for C{RuntimeDirectory=}.
         """
         directory.mkdir(exist_ok=True)
         self.port = port or free_port()
@@ -69,6 +71,13 @@ class Daemon:
         self._configuration.write_text(json.dumps(configuration))
         self._log = directory / "crcache.log"
         self._prefix = prefix
+        # The proxies of the machine's own environment are not for these tests.
+        self._environment = {
+            "PYTHONPATH": str(ROOT),
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+            **({} if runtime is None else {"RUNTIME_DIRECTORY": str(runtime)}),
+        }
         self._process = self._begin()
 
     @property
@@ -111,8 +120,7 @@ class Daemon:
         process = Process(
             [*twistd(), "-n", "--pidfile=", "crcache", "--config", str(self._configuration)],
             self._log,
-            # The proxies of the machine's own environment are not for these tests.
-            environment={"PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"},
+            environment=self._environment,
             directory=ROOT,
             prefix=self._prefix,
         )

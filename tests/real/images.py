@@ -86,6 +86,20 @@ def make_index(layout: Path, tag: str, layers: Sequence[int], architectures: Seq
     return Image(layout, tag, top["digest"], frozenset([top["digest"], *(m["digest"] for m in manifests)]), blobs)
 
 
+def make_naming(layout: Path, tag: str, layers: dict[str, int]) -> Image:
+    """An image whose layers somebody else has.
+
+    @param layers: their sizes in bytes, by digest. C{blobs} of the result are only what is there.
+    """
+    (layout / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+    config = _put_json(layout, OCI_CONFIG, {"architecture": "amd64", "os": "linux"})
+    named = [{"mediaType": OCI_LAYER, "digest": digest, "size": size} for digest, size in layers.items()]
+    manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": named}
+    top = _put_json(layout, OCI_MANIFEST, manifest)
+    _tag(layout, tag, top)
+    return Image(layout, tag, top["digest"], frozenset([top["digest"]]), {config["digest"]: config["size"]})
+
+
 def _platform(layout: Path, layers: Sequence[int], architecture: str) -> tuple[Descriptor, dict[str, int]]:
     made = [_layer(layout, number, size) for number, size in enumerate(layers)]
     config = {

@@ -43,3 +43,18 @@ def library() -> Library:
     finally:
         registry.stop()
     return Library(directory / "storage", app, multi)
+
+
+@functools.cache
+def small() -> tuple[Path, Image]:
+    """The storage of a docker-registry that holds an image of two platforms, with layers of 256 KiB and 2 MiB each, at
+    L{MULTI}:1.0; and the image. Both last until this process ends."""
+    directory = Path(tempfile.mkdtemp(prefix="crcache-small-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    image = make_index(directory / "multi", "1.0", [MIB // 4, 2 * MIB], ["amd64", "arm64"])
+    registry = DockerRegistry(directory, directory / "storage")
+    try:
+        push(image, registry, MULTI)
+    finally:
+        registry.stop()
+    return directory / "storage", image

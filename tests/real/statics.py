@@ -6,7 +6,7 @@ It answers the paths that pulls use (C{/v2/}, manifests by tag and digest, blobs
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from crcache.testing.certificates import Authority
@@ -35,7 +35,7 @@ http {{
     server {{
         listen 127.0.0.1:{port}{tls};
         root {files};
-        limit_rate {rate};
+{password}        limit_rate {rate};
         location = /v2/ {{
             default_type application/json;
             return 200 '{{}}';
@@ -51,6 +51,10 @@ _TLS = """\
  ssl;
         ssl_certificate {certificate};
         ssl_certificate_key {key}"""
+_PASSWORD = """\
+        auth_basic private;
+        auth_basic_user_file {file};
+"""
 _MANIFEST = """\
         location = {path} {{
             default_type {media_type};
@@ -67,11 +71,19 @@ class StaticOrigin:
     """
 
     def __init__(
-        self, directory: Path, *, tls: bool = False, rate: int = 0, port: int | None = None, prefix: Sequence[str] = ()
+        self,
+        directory: Path,
+        *,
+        tls: bool = False,
+        rate: int = 0,
+        port: int | None = None,
+        prefix: Sequence[str] = (),
+        users: Mapping[str, str] | None = None,
     ) -> None:
         """
         @param directory: for its files, configuration and logs; made if it is not there.
         @param rate: bytes a second that each connection gets; 0: as many as there are.
+        @param users: names and their passwords, without which nothing is given out.
         """
         directory.mkdir(exist_ok=True)
         self.port = port or free_port()
@@ -83,6 +95,11 @@ class StaticOrigin:
             self.ca = authority.write(directory, "origin-ca")
             certificate, key = authority.server().write(directory, "origin")
             self._tls = _TLS.format(certificate=certificate, key=key)
+        self._password = ""
+        if users is not None:
+            file = directory / "users"
+            file.write_text("".join(f"{name}:{{PLAIN}}{password}\n" for name, password in users.items()))
+            self._password = _PASSWORD.format(file=file)
         self._directory = directory
         self._files = directory / "files"
         self._rate = rate
@@ -119,6 +136,7 @@ class StaticOrigin:
                 files=self._files,
                 port=self.port,
                 tls=self._tls,
+                password=self._password,
                 rate=self._rate,
                 manifests=self._manifests,
             )

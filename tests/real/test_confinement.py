@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.real.hosted import NAME, Hosted
 from tests.real.processes import run, until
 from tests.real.scene import CURL
+from tests.real.statics import StaticOrigin
 
 _DISK = "/srv/registry-cache"
 _KEY, _CERTIFICATE = "/etc/ssl/private/crcache.key", "/etc/ssl/certs/crcache.pem"
 _DROP_INS = "/etc/systemd/system/crcache.service.d"
 _EXAMPLES = "/usr/share/doc/crcache/examples"
+_PRIVATE, _PASSWORD = "private.test", "hunter2"
+
+#: It reads a file of its own, writes to its home directory, and runs another program, as those of clouds do.
+_HELPER = """\
+#!/usr/bin/python3
+import json, os, subprocess, sys, threading
+password = json.load(open("/etc/crcache/cloud.json"))["password"]
+assert sys.argv[1:] == ["get"] and sys.stdin.read() == "private.test"
+with open(os.path.expanduser("~/cloud-cache"), "a") as cache:
+    cache.write("x")
+user = subprocess.run(["/usr/bin/id", "-un"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+thread = threading.Thread(target=lambda: print(json.dumps({"Username": user, "Secret": password})))
+thread.start()
+"""
 
 
 class ConfinementTests(Hosted):
@@ -73,4 +89,40 @@ class ConfinementTests(Hosted):
         system.copy(certificate, _CERTIFICATE)
         system.run("systemctl", "reload", "crcache.service")
         until("the whole is in force", lambda: self.shown() == "renewed", 10)
+        self.no_tracebacks()
+
+    def test_helper(self) -> None:
+        """
+        A credential helper in /usr/local/bin runs, with the example's drop-in, and what it knows opens a registry. It
+        is named in docker's config.json, which only root can read. One that is not below /usr does not run, which is
+        told, and takes nothing from the others.
+        """
+        system = self.system
+        private = self.ending(
+            StaticOrigin(self.directory / "private", port=5002, prefix=system.inside, users={"crcache": _PASSWORD})
+        )
+        repository, image = self.small[0]
+        private.publish(image, repository)
+        private.start()
+        named = {name: {"url": url} for name, url in ((NAME, self.origin.url), (_PRIVATE, private.url))}
+        self.configure(registries={**named, "other.test": {"url": private.url}})
+        system.write("/usr/local/bin/docker-credential-cloud", _HELPER, "755")
+        system.write("/etc/crcache/cloud.json", json.dumps({"password": _PASSWORD}), "640")
+        system.run("chgrp", "crcache", "/etc/crcache/cloud.json")
+        helpers = {_PRIVATE: "cloud", "other.test": "planted"}
+        system.write("/etc/crcache/credentials.yaml", json.dumps({"credHelpers": helpers}), "600")
+        system.run("install", "-D", "-m", "644", f"{_EXAMPLES}/helpers.conf", f"{_DROP_INS}/helpers.conf")
+        path = "[Service]\nEnvironment=PATH=/usr/local/bin:/usr/bin:/opt\n"
+        system.write(f"{_DROP_INS}/path.conf", path)
+        system.run("systemctl", "daemon-reload")
+        system.write("/opt/docker-credential-planted", _HELPER, "755")
+        self.started()
+        manifest = f"/v2/{repository}/manifests/{image.tag}?ns="
+        self.assertEqual(self.status(f"{manifest}{_PRIVATE}"), "200", system.journal("--unit=crcache"))
+        self.assertEqual(self.status(f"{manifest}other.test"), "401")
+        self.assertEqual(self.status(self.manifest()), "200")
+        told = system.journal("--unit=crcache")
+        self.assertIn("docker-credential-planted gives no credentials for other.test", told)
+        self.assertIn("there is no such program on PATH, or it may not be run", told)
+        self.assertNotIn(_PASSWORD, told)
         self.no_tracebacks()

@@ -57,7 +57,9 @@ class SkopeoTests(Scene):
         """Copy cold, then warm with the origin stopped. Only crcache has the login."""
         images = library()
         origin = self.ending(DockerRegistry(self.place("origin"), images.storage, **how))
-        its = {"url": origin.url, **({"ca": str(origin.ca)} if origin.ca else {}), **(login or {})}
+        its: dict[str, Any] = {"url": origin.url, **({"ca": str(origin.ca)} if origin.ca else {}), **(login or {})}
+        # Its token service has a port of its own.
+        its["trusted-hosts"] = ["127.0.0.1"]
         daemon = self.crcache(self.place("crcache"), {_NAME: its})
         # An origin that speaks TLS is not trusted by skopeo itself: all comes through crcache or not at all.
         insecure = "false" if origin.ca else "true"

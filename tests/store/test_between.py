@@ -110,7 +110,8 @@ class BetweenTests(ProcessCase):
         self.assertEqual(content_of(found), DATA)
 
     async def test_content_is_there(self) -> None:
-        """Between putting the content in its place and removing the marks, others get the content, and at once."""
+        """Between putting the content in its place and removing the marks, others get the content, and at once: as the
+        fill that brings it, verified, until it is noted whose it is; then as what it is."""
         fill = await self.filled()
         found: list[Any] = []
 
@@ -121,8 +122,9 @@ class BetweenTests(ProcessCase):
         self.patch(fileingest, "_ATTEMPTS", 1)
         await fill.commit(len(DATA), [])
         self.assertEqual(len(found), 2)
+        self.assertEqual([IIngest.providedBy(each) for each in found], [True, False])
+        self.assertEqual((found[0].owner, found[0].state), (False, Verdict.VERIFIED))
         for each in found:
-            self.assertFalse(IIngest.providedBy(each))
             self.assertEqual(content_of(each), DATA)
 
     async def test_another_begins(self) -> None:

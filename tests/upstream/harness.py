@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from crcache.facts import Query
 from crcache.grammar.digest import Digest
+from crcache.grammar.hosts import HostPattern
 from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.interfaces import IAnswer
 from crcache.policy import tour
@@ -26,6 +27,7 @@ from crcache.testing.auth import Auth, Tokens
 from crcache.testing.content import Content
 from crcache.testing.registry import FakeRegistry
 from crcache.upstream.client import Upstream
+from crcache.upstream.keys import Fixed, Keys
 
 NAME = "team/app"
 REPOSITORY = Repository.parse(NAME)
@@ -160,9 +162,14 @@ class UpstreamCase(AsyncTestCase):
         environ: Mapping[str, str] | None = None,
         settings: UpstreamSettings | None = None,
         on_reactor: Any = None,
+        keys: Keys | None = None,
         **trust: Any,
     ) -> Upstream:
-        """An upstream whose every registry has those URLs."""
+        """An upstream whose every registry has those URLs, and may send it to any other that listens here.
+
+        @param keys: in place of C{credential}.
+        """
+        trust.setdefault("trusted_hosts", (HostPattern("127.0.0.1"),))
         entries: dict[tuple[Registry, tuple[str, ...]], Credential] = {}
         if credential is not None:
             entries[self.name, ()] = credential
@@ -170,7 +177,7 @@ class UpstreamCase(AsyncTestCase):
             on_reactor or reactor,
             settings or UpstreamSettings(connect_timeout=3.0, first_byte_timeout=6.0, stall_timeout=3.0),
             lambda registry: RegistrySettings(registry, urls, **trust),
-            Credentials(entries),
+            keys or Fixed(Credentials(entries)),
             self.meter,  # type: ignore[arg-type]
             environ or {},
             clock,

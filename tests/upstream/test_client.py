@@ -13,10 +13,11 @@ from crcache.facts import Query
 from crcache.grammar.digest import Digest
 from crcache.interfaces import IAnswer, IUpstream
 from crcache.secret import Secret
-from crcache.settings import Credentials, RegistrySettings, UpstreamSettings
+from crcache.settings import RegistrySettings, UpstreamSettings
 from crcache.testing.content import OCI_INDEX
 from crcache.testing.script import Fault
 from crcache.upstream.client import Upstream
+from crcache.upstream.keys import Fixed
 from tests.upstream.harness import NAME, REPOSITORY, UpstreamCase
 
 
@@ -156,7 +157,7 @@ class Nothing(SynchronousTestCase):
             reactor,
             UpstreamSettings(),
             lambda registry: RegistrySettings(registry, ()),
-            Credentials(),
+            Fixed(),
             None,  # type: ignore[arg-type]
             {},
         )

@@ -16,6 +16,7 @@ from crcache.secret import Secret
 from crcache.settings import Credentials, UpstreamSettings
 from crcache.testing.script import Fault
 from crcache.upstream.holdoff import HoldOff
+from crcache.upstream.keys import Fixed
 from tests.upstream.harness import REPOSITORY, Taker, UpstreamCase, later, password
 
 #: Says for how long.
@@ -187,7 +188,7 @@ class Remembering(UpstreamCase):
 
     def test_bounded(self) -> None:
         """However many registries clients make up, no more than some are remembered."""
-        holdoff = HoldOff(Credentials(), Clock())
+        holdoff = HoldOff(Fixed(), Clock())
         for number in range(5000):
             holdoff.note("https://x", self.query(f"r{number}.test"), 30)
         self.assertEqual(holdoff.left("https://x", self.query("r0.test")), 0.0)
@@ -197,7 +198,7 @@ class Remembering(UpstreamCase):
         """Of a client's credentials nothing is kept that gives them away."""
         secret = Secret("Bearer " + "s3cret" * 5)
         query = Query(self.name, REPOSITORY, "tags", None, "rid-1", authorization=secret)
-        holdoff = HoldOff(Credentials({(self.name, ()): password("hunter2")}), Clock())
+        holdoff = HoldOff(Fixed(Credentials({(self.name, ()): password("hunter2")})), Clock())
         holdoff.note("https://x", query, 30)
         holdoff.note("https://x", self.query(str(self.name)), 30)
         kept = repr(list(holdoff._limits._entries))

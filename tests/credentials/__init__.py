@@ -1,0 +1,1 @@
+"""Credentials while the daemon runs."""
