@@ -95,7 +95,8 @@ class Holding:
     """All that is known of a repository and a digest.
 
     @ivar member: C{None}: that it holds it is not known.
-    @ivar given: whether some repository has given everyone this content, all of it.
+    @ivar given: whether some repository that is not private, as far as is known, gives everyone this content: all of it
+        came through it in crcache's own way.
     @ivar privacy: C{None}: as far as is known, the repository is open.
     """
 
