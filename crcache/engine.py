@@ -116,7 +116,7 @@ class Engine:
         ]
 
         self.config = Switched(config)
-        self._hosts = _hosts(config)
+        self._names, self._hosts = _named(config), _hosts(config)
         self.meter = Meter(_named(config))
         self.usage = Usage(config.cache_directory, disk, reactor)
         self.meter.watch_cache(lambda: self.usage.content, lambda: self.usage.room)
@@ -137,7 +137,7 @@ class Engine:
         self._health = Health(reactor)
         self._programs = Programs(environ)
         self._helpers = Helpers(asking, reactor, self._programs.ask)
-        self._keys = Keyring(config.credentials, self._helpers)
+        self._keys = Keyring(config.credentials, self._helpers, self.names_registry)
         self.upstream = SwitchedUpstream(self._upstream(config, self._keys))
         self._privacies = Privacies(
             self.store, day, lambda registry: self.config.now.registry(registry).times.negative_ttl
@@ -179,18 +179,22 @@ class Engine:
         @raise crcache.errors.ConfigError: if a proxy is not one; nothing has changed then.
         """
         # What is still asked of a retired upstream is asked with what that one had.
-        keys = Keyring(config.credentials, self._helpers)
+        keys = Keyring(config.credentials, self._helpers, self.names_registry)
         upstream = self._upstream(config, keys)
         self._keys = keys
         self._helpers.forget()
         self.config.use(config)
-        self._hosts = _hosts(config)
+        self._names, self._hosts = _named(config), _hosts(config)
         self.upstream.use(upstream)
         self._privacies.try_again()
         self.meter.name(_named(config))
         self.v2.default_registry = config.default_registry
         if self._opened:
             self._cache.use(self._story(config))
+
+    def names_registry(self, registry: Registry) -> bool:
+        """Whether the configuration in force names this registry."""
+        return registry in self._names
 
     def names_host(self, host: str) -> bool:
         """Whether the configuration in force says that something is at this host."""
@@ -200,7 +204,7 @@ class Engine:
         """Put others in force. Connections stay, and tokens that were had with such as have not changed."""
         config = replace(self.config.now, credentials=credentials)
         self.config.use(config)
-        self._hosts = _hosts(config)
+        self._names, self._hosts = _named(config), _hosts(config)
         self._keys.use(credentials)
         self._helpers.forget()
         self._privacies.try_again()
