@@ -43,6 +43,7 @@ from crcache.store.filesystem import Filesystem
 from crcache.store.usage import Usage
 from crcache.upstream.client import Upstream
 from crcache.upstream.health import Health
+from crcache.upstream.proxy import Proxies
 from crcache.web.v2 import V2
 from crcache.witness import Witness
 from crcache.workers import Workers
@@ -116,7 +117,7 @@ class Engine:
         ]
 
         self.config = Switched(config)
-        self._names, self._hosts = _named(config), _hosts(config)
+        self._names, self._hosts = _named(config), _hosts(config, self._environ)
         self.meter = Meter(_named(config))
         self.usage = Usage(config.cache_directory, disk, reactor)
         self.meter.watch_cache(lambda: self.usage.content, lambda: self.usage.room)
@@ -184,7 +185,7 @@ class Engine:
         self._keys = keys
         self._helpers.forget()
         self.config.use(config)
-        self._names, self._hosts = _named(config), _hosts(config)
+        self._names, self._hosts = _named(config), _hosts(config, self._environ)
         self.upstream.use(upstream)
         self._privacies.try_again()
         self.meter.name(_named(config))
@@ -204,7 +205,7 @@ class Engine:
         """Put others in force. Connections stay, and tokens that were had with such as have not changed."""
         config = replace(self.config.now, credentials=credentials)
         self.config.use(config)
-        self._names, self._hosts = _named(config), _hosts(config)
+        self._names, self._hosts = _named(config), _hosts(config, self._environ)
         self._keys.use(credentials)
         self._helpers.forget()
         self._privacies.try_again()
@@ -281,7 +282,9 @@ def _named(config: Config) -> set[Any]:
     return {*config.registries, *credited, *helped, *allowed(config.reach), config.default_registry}
 
 
-def _hosts(config: Config) -> set[str]:
-    """Where they are, and the proxy before them."""
-    urls = [url for registry in _named(config) for url in config.registry(registry).urls]
-    return {urlsplit(url).hostname or "" for url in (*urls, config.upstream.proxy or "")}
+def _hosts(config: Config, environ: Mapping[str, str]) -> set[str]:
+    """Where they are, where they may lead, and the proxies before them."""
+    settings = [config.registry(registry) for registry in _named(config)]
+    urls = [url for each in settings for url in each.urls]
+    trusted = [pattern.host for each in settings for pattern in each.trusted_hosts]
+    return {*(urlsplit(url).hostname or "" for url in urls), *trusted, *Proxies(config.upstream.proxy, environ).hosts}

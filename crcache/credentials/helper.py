@@ -125,6 +125,8 @@ class Programs:
                 child.stdin.write(question)
             output = _read(child.stdout, deadline)
             child.wait(max(deadline - time.monotonic(), 0.0))
+            # Whatever of its own it has left behind.
+            _kill(child)
         except (HelperFailed, subprocess.TimeoutExpired) as error:
             # Not waited for so far, so the number cannot be another's by now.
             _kill(child)

@@ -79,6 +79,11 @@ class Proxies:
             self._http = parse_proxy(http) if http else None
         self._exceptions = NoProxy(environ.get("no_proxy") or environ.get("NO_PROXY") or "")
 
+    @property
+    def hosts(self) -> set[str]:
+        """Where they are."""
+        return {each.host for each in (self._https, self._http) if each is not None}
+
     def choose(self, origin: Origin) -> Proxy | None:
         """The proxy for an origin; C{None} to go there directly."""
         proxy = self._https if origin.scheme == "https" else self._http

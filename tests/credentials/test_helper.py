@@ -66,6 +66,13 @@ class Answers(HelperCase):
         self.assertIsNone(self.ask(self.shelf.said("credentials not found in native keychain\n", 1)))
         self.assertIsNone(self.ask(self.shelf.said('{"Username":"","Secret":""}')))
 
+    def test_left_behind(self) -> None:
+        """What it has started and not waited for does not outlive its answer."""
+        pid = self.shelf.directory / "pid"
+        script = f'sleep 1000 >/dev/null & echo $! >{pid}\nprintf \'{{"Username":"u","Secret":"p"}}\''
+        self.assertEqual(self.ask(script), Credential("u", Secret("p")))
+        self.assertTrue(self.gone(int(pid.read_text())))
+
     def test_environment(self) -> None:
         """It has the daemon's environment, where a cloud's SDK finds its way, but not what is for the daemon alone."""
         own = ("CRCACHE_CREDENTIALS", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC")
