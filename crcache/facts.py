@@ -12,6 +12,10 @@ from crcache.secret import Secret
 
 Kind = Literal["manifest", "blob", "tags", "referrers"]
 
+#: Of an origin's challenges that are kept: lines, and characters of all lines together.
+MOST_CHALLENGES = 8
+LONGEST_CHALLENGES = 4096
+
 
 @dataclass(frozen=True)
 class Query:
@@ -86,6 +90,16 @@ class Privacy:
 
     checked: float
     challenges: tuple[str, ...] = ()
+
+    def shortened(self) -> Privacy:
+        """As much of it as is kept: of the challenges those that are printable, the first few."""
+        challenges: list[str] = []
+        room = LONGEST_CHALLENGES
+        for line in self.challenges:
+            if line and line.isascii() and line.isprintable() and len(line) <= room:
+                challenges.append(line)
+                room -= len(line)
+        return Privacy(self.checked, tuple(challenges[:MOST_CHALLENGES]))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from crcache.interfaces import IBody, IIngest, IStore
 from crcache.store.content import Content, duplicate
 from crcache.store.ingest import OpenIngest, write_all
 from crcache.store.marks import Marks, State
-from crcache.store.records import kept, merged
+from crcache.store.records import merged
 from crcache.workers import Inline, Workers
 
 _BOOT = bytes(16)
@@ -198,7 +198,7 @@ class Memory:
         if privacy is None:
             self.privacies.pop((registry, repository), None)
         elif any(known[:2] == (registry, repository) for known in (*self.members, *self.tags)):
-            self.privacies[registry, repository] = kept(privacy)
+            self.privacies[registry, repository] = privacy.shortened()
         return succeed(None)
 
     def tag(self, registry: Registry, repository: Repository, tag: Tag) -> Deferred[TagEntry | None]:

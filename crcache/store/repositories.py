@@ -16,7 +16,6 @@ from crcache.store.contents import unlink
 from crcache.store.files import is_marked, read_small, remove, write_atomically
 from crcache.store.layout import Layout
 from crcache.store.records import (
-    kept,
     membership_from,
     membership_record,
     merged,
@@ -84,7 +83,7 @@ class Repositories:
             except OSError as error:
                 raise StoreError(f"{path}: {error.strerror}") from error
             return
-        new, old = kept(privacy), self.privacy(registry, repository)
+        new, old = privacy.shortened(), self.privacy(registry, repository)
         if old is not None and old.challenges == new.challenges and abs(old.checked - new.checked) <= AT_ONCE:
             return
         if any(os.path.isdir(known) for known in self._layout.known(registry, repository)):

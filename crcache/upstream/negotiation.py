@@ -29,6 +29,8 @@ _REFUSED = 60.0
 _SAID = 60.0
 #: Tokens, repositories and refusals that are remembered.
 _KEPT = 4096
+#: Characters of a challenge that is met, and of a token that is kept: strangers' registries can make up any.
+_LONGEST = 8192
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,9 @@ class Negotiator:
             url = challenge.parameters.get("realm", "")
             if challenge.scheme == "bearer" and _is_url(url):
                 scope = challenge.parameters.get("scope") or f"repository:{site.repository}:pull"
-                return (Realm(url, challenge.parameters.get("service"), scope),)
+                service = challenge.parameters.get("service")
+                if len(url) + len(service or "") + len(scope) <= _LONGEST:
+                    return (Realm(url, service, scope),)
         if not any(challenge.scheme == "basic" for challenge in challenges):
             return None
         return None if await self._credential(site, None) is None else (None,)
@@ -202,7 +206,8 @@ class Negotiator:
 
     def _fetched(self, token: Token | None, key: tuple[str, Realm, Credential | None]) -> Token | None:
         if token is not None:
-            self._tokens.put(key, token)
+            if len(token.text.reveal()) <= _LONGEST:
+                self._tokens.put(key, token)
             if key[2] is not None:
                 self._refusals.accept(key[1].url, key[2])
         return token
