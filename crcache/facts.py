@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Literal
 
@@ -15,6 +16,27 @@ Kind = Literal["manifest", "blob", "tags", "referrers"]
 #: Of an origin's challenges that are kept: lines, and characters of all lines together.
 MOST_CHALLENGES = 8
 LONGEST_CHALLENGES = 4096
+#: Peers of a crowd that count.
+MOST_PEERS = 64
+
+
+class Crowd:
+    """Further peers that want what one has asked for first, so that it need not wait as the last of that one's.
+
+    @ivar peers: they, the first few.
+    @ivar watchers: called with each that comes.
+    """
+
+    def __init__(self) -> None:
+        self.peers: list[str] = []
+        self.watchers: set[Callable[[str], object]] = set()
+
+    def join(self, peer: str) -> None:
+        """One more wants it. Idempotent."""
+        if peer not in self.peers and len(self.peers) < MOST_PEERS:
+            self.peers.append(peer)
+            for watcher in list(self.watchers):
+                watcher(peer)
 
 
 @dataclass(frozen=True)
@@ -33,6 +55,7 @@ class Query:
         some of the answer already.
     @ivar follows: whether redirects are followed; otherwise one is the answer.
     @ivar peer: for whom: the address that a client is counted under; empty for nobody in particular.
+    @ivar crowd: for whom besides.
     """
 
     registry: Registry
@@ -49,6 +72,7 @@ class Query:
     resumes: bool = False
     follows: bool = True
     peer: str = ""
+    crowd: Crowd | None = field(default=None, compare=False, repr=False)
 
 
 class Fetched(IntEnum):

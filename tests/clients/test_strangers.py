@@ -96,6 +96,24 @@ class OriginTests(StrangersCase):
             await each.end()
             self.assertTrue(each.complete)
 
+    async def test_wanted_by_others_too(self) -> None:
+        """What waits as the last thing that one client has asked for need not wait for all of that once another client
+        wants it as well."""
+        slow = self.registry()
+        digests = [slow.content.add_blob("greedy/app", noise(100_000 + count)) for count in range(40)]
+        rule = slow.fault(Fault(stall=1000), "blob", times=14)
+        settings = UpstreamSettings(max_connections=16)
+        self.cache = self.instance(origins={NAME: self.origin.url, "slow.test": slow.url}, upstream=settings)
+        targets = [blob_path(each, "greedy/app", "slow.test") for each in digests]
+        crowd = [await self.begin_from(GREEDY, target) for target in targets]
+        await eventually(lambda: len(slow.asked("blob")) == 14)
+        await self.metric_becomes(40, "crcache_fills")
+        await self.pulls(THIRD, targets[-1])
+        rule.release()
+        for each in crowd:
+            await each.end()
+            self.assertTrue(each.complete)
+
     async def test_full_queue(self) -> None:
         """When too many wait for a registry, a client is told so at once: 503, with the seconds, for blobs and for
         manifests. What waits has its turn."""
