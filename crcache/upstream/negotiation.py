@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from crcache import events
+from crcache.facts import Crowd
 from crcache.grammar.challenge import parse_challenges
 from crcache.grammar.reference import Repository
 from crcache.secret import Secret
@@ -64,7 +65,7 @@ class Negotiator:
         self._known: Recent[tuple[str, Repository], tuple[_Scheme]] = Recent(_KEPT)
         self._tokens: Recent[tuple[str, Realm, Credential | None], Token] = Recent(_KEPT)
         # By registry besides: where one may be sent another may not.
-        self._negotiations: dict[Hashable, Shared[Token | None]] = {}
+        self._negotiations: dict[Hashable, tuple[Shared[Token | None], Crowd]] = {}
         self._refusals = Refusals(clock)
         self._said: Recent[str, float] = Recent(_KEPT)
 
@@ -189,15 +190,17 @@ class Negotiator:
     def _negotiate(self, site: Site, realm: Realm, credential: Credential | None) -> Deferred[Token | None]:
         key = site.base, realm, credential
         mine = site.registry, key
-        shared = self._negotiations.get(mine)
+        shared, crowd = self._negotiations.get(mine, (None, Crowd()))
         if shared is None:
-            work = self._realms.fetch(site, realm, credential)
+            work = self._realms.fetch(site, realm, credential, crowd)
             # Before anyone who waits for it goes on.
             work.addBoth(self._over, mine)
             work.addCallbacks(self._fetched, self._failed, (key,), {}, (site, realm, credential))
             shared = Shared(work)
             if not shared.over:
-                self._negotiations[mine] = shared
+                self._negotiations[mine] = shared, crowd
+        else:
+            crowd.join(site.peer)
         return shared.join()
 
     def _over(self, result: Any, key: Hashable) -> Any:
