@@ -114,6 +114,23 @@ class OriginTests(StrangersCase):
             await each.end()
             self.assertTrue(each.complete)
 
+    async def test_manifest_wanted_by_others_too(self) -> None:
+        """So it is with manifests."""
+        slow = self.registry()
+        for count in range(20):
+            slow.add_image(REPO, f"t{count}", [noise(1000 + count)])
+        rule = slow.fault(Fault(hold=True), "manifest", times=limits.SMALL - 1)
+        self.cache = self.instance(origins={NAME: self.origin.url, "slow.test": slow.url})
+        targets = [manifest_path(f"t{count}", ns="slow.test") for count in range(20)]
+        crowd = [await self.begin_from(GREEDY, target) for target in targets]
+        await eventually(lambda: len(slow.asked("manifest")) == limits.SMALL - 1)
+        await self.metric_becomes(20, "crcache_requests_in_flight")
+        await self.pulls(THIRD, targets[-1])
+        rule.release()
+        for each in crowd:
+            await each.end()
+            self.assertTrue(each.complete)
+
     async def test_full_queue(self) -> None:
         """When too many wait for a registry, a client is told so at once: 503, with the seconds, for blobs and for
         manifests. What waits has its turn."""
