@@ -9,7 +9,7 @@ from typing import Any
 from crcache.absences import Method
 from crcache.asks import PullManifest
 from crcache.errors import ManifestUnknown
-from crcache.facts import Query
+from crcache.facts import Crowd, Query
 from crcache.grammar.accept import accepts
 from crcache.grammar.digest import Digest
 from crcache.grammar.manifest import ACCEPT
@@ -20,9 +20,9 @@ from crcache.provenance import Provenance
 
 def question(ask: PullManifest, reference: Tag | Digest, method: Method) -> Query:
     """How a manifest is asked for in crcache's own way."""
-    client = ask.client
+    request_id, peer = ask.client.request_id, ask.client.peer
     return Query(
-        ask.registry, ask.repository, "manifest", reference, client.request_id, method, ACCEPT, peer=client.peer
+        ask.registry, ask.repository, "manifest", reference, request_id, method, ACCEPT, peer=peer, crowd=Crowd()
     )
 
 

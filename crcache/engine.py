@@ -43,6 +43,7 @@ from crcache.store.filesystem import Filesystem
 from crcache.store.usage import Usage
 from crcache.upstream.client import Upstream
 from crcache.upstream.health import Health
+from crcache.upstream.proxy import Proxies
 from crcache.web.v2 import V2
 from crcache.witness import Witness
 from crcache.workers import Workers
@@ -116,7 +117,7 @@ class Engine:
         ]
 
         self.config = Switched(config)
-        self._hosts = _hosts(config)
+        self._names, self._hosts = _named(config), _hosts(config, self._environ)
         self.meter = Meter(_named(config))
         self.usage = Usage(config.cache_directory, disk, reactor)
         self.meter.watch_cache(lambda: self.usage.content, lambda: self.usage.room)
@@ -137,7 +138,7 @@ class Engine:
         self._health = Health(reactor)
         self._programs = Programs(environ)
         self._helpers = Helpers(asking, reactor, self._programs.ask)
-        self._keys = Keyring(config.credentials, self._helpers)
+        self._keys = Keyring(config.credentials, self._helpers, self.names_registry)
         self.upstream = SwitchedUpstream(self._upstream(config, self._keys))
         self._privacies = Privacies(
             self.store, day, lambda registry: self.config.now.registry(registry).times.negative_ttl
@@ -179,18 +180,22 @@ class Engine:
         @raise crcache.errors.ConfigError: if a proxy is not one; nothing has changed then.
         """
         # What is still asked of a retired upstream is asked with what that one had.
-        keys = Keyring(config.credentials, self._helpers)
+        keys = Keyring(config.credentials, self._helpers, self.names_registry)
         upstream = self._upstream(config, keys)
         self._keys = keys
         self._helpers.forget()
         self.config.use(config)
-        self._hosts = _hosts(config)
+        self._names, self._hosts = _named(config), _hosts(config, self._environ)
         self.upstream.use(upstream)
         self._privacies.try_again()
         self.meter.name(_named(config))
         self.v2.default_registry = config.default_registry
         if self._opened:
             self._cache.use(self._story(config))
+
+    def names_registry(self, registry: Registry) -> bool:
+        """Whether the configuration in force names this registry."""
+        return registry in self._names
 
     def names_host(self, host: str) -> bool:
         """Whether the configuration in force says that something is at this host."""
@@ -200,7 +205,7 @@ class Engine:
         """Put others in force. Connections stay, and tokens that were had with such as have not changed."""
         config = replace(self.config.now, credentials=credentials)
         self.config.use(config)
-        self._hosts = _hosts(config)
+        self._names, self._hosts = _named(config), _hosts(config, self._environ)
         self._keys.use(credentials)
         self._helpers.forget()
         self._privacies.try_again()
@@ -278,7 +283,9 @@ def _named(config: Config) -> set[Any]:
     return {*config.registries, *credited, *helped, *allowed(config.reach), config.default_registry}
 
 
-def _hosts(config: Config) -> set[str]:
-    """Where they are, and the proxy before them."""
-    urls = [url for registry in _named(config) for url in config.registry(registry).urls]
-    return {urlsplit(url).hostname or "" for url in (*urls, config.upstream.proxy or "")}
+def _hosts(config: Config, environ: Mapping[str, str]) -> set[str]:
+    """Where they are, where they may lead, and the proxies before them."""
+    settings = [config.registry(registry) for registry in _named(config)]
+    urls = [url for each in settings for url in each.urls]
+    trusted = [pattern.host for each in settings for pattern in each.trusted_hosts]
+    return {*(urlsplit(url).hostname or "" for url in urls), *trusted, *Proxies(config.upstream.proxy, environ).hosts}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Literal
 
@@ -11,6 +12,31 @@ from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.secret import Secret
 
 Kind = Literal["manifest", "blob", "tags", "referrers"]
+
+#: Of an origin's challenges that are kept: lines, and characters of all lines together.
+MOST_CHALLENGES = 8
+LONGEST_CHALLENGES = 4096
+#: Peers of a crowd that count.
+MOST_PEERS = 64
+
+
+class Crowd:
+    """Further peers that want what one has asked for first, so that it need not wait as the last of that one's.
+
+    @ivar peers: they, the first few.
+    @ivar watchers: called with each that comes.
+    """
+
+    def __init__(self) -> None:
+        self.peers: list[str] = []
+        self.watchers: set[Callable[[str], object]] = set()
+
+    def join(self, peer: str) -> None:
+        """One more wants it. Idempotent."""
+        if peer not in self.peers and len(self.peers) < MOST_PEERS:
+            self.peers.append(peer)
+            for watcher in list(self.watchers):
+                watcher(peer)
 
 
 @dataclass(frozen=True)
@@ -29,6 +55,7 @@ class Query:
         some of the answer already.
     @ivar follows: whether redirects are followed; otherwise one is the answer.
     @ivar peer: for whom: the address that a client is counted under; empty for nobody in particular.
+    @ivar crowd: for whom besides.
     """
 
     registry: Registry
@@ -45,6 +72,7 @@ class Query:
     resumes: bool = False
     follows: bool = True
     peer: str = ""
+    crowd: Crowd | None = field(default=None, compare=False, repr=False)
 
 
 class Fetched(IntEnum):
@@ -88,6 +116,16 @@ class Privacy:
 
     checked: float
     challenges: tuple[str, ...] = ()
+
+    def shortened(self) -> Privacy:
+        """As much of it as is kept: of the challenges those that are printable, the first few."""
+        challenges: list[str] = []
+        room = LONGEST_CHALLENGES
+        for line in self.challenges:
+            if line and line.isascii() and line.isprintable() and len(line) <= room:
+                challenges.append(line)
+                room -= len(line)
+        return Privacy(self.checked, tuple(challenges[:MOST_CHALLENGES]))
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ class Manifests:
             return entry
 
         self._moved.forget(ask, tag)
-        entry = await self._checks.join(self._key(ask, tag), check)
+        entry = await self._checks.join(self._key(ask, tag), check, query)
         if entry is None:
             found = await self._anew(replace(ask, body=True), tag)
             return replace(found, body=found.body if ask.body else None)
@@ -232,13 +232,15 @@ class Manifests:
         if not ask.body:
             query = question(ask, reference, "HEAD")
             asking = self._provenance.head
-            head = await self._heads.join(key, lambda: self._noting(ask, reference, "HEAD", asking(query, tag, None)))
+            head = await self._heads.join(
+                key, lambda: self._noting(ask, reference, "HEAD", asking(query, tag, None)), query
+            )
             if head is not None:
                 return head
         joined = key in self._gets
         get = question(ask, reference, "GET")
         fetch = self._provenance.fetch
-        found = await self._gets.join(key, lambda: self._noting(ask, reference, "GET", fetch(get, tag, None)))
+        found = await self._gets.join(key, lambda: self._noting(ask, reference, "GET", fetch(get, tag, None)), get)
         for moved, entry in self._moved.take(ask, found.digest):
             await self._provenance.retag(get, moved, entry)
         if joined:

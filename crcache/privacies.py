@@ -65,7 +65,7 @@ class Privacies:
     def refused(self, query: Query, challenges: tuple[str, ...]) -> None:
         """The origin has just refused crcache's own way."""
         key = query.registry, query.repository
-        self._here[key] = privacy = Privacy(self._clock(), challenges)
+        self._here[key] = privacy = Privacy(self._clock(), challenges).shortened()
         self._here.move_to_end(key)
         if len(self._here) > _MOST:
             self._here.popitem(last=False)

@@ -125,4 +125,6 @@ class _One:
             self._told = problem.message
             told = "{problem}; the certificate from before stays in force, and the files are looked at again"
             log.warn(told, event=events.CERTIFICATE_KEPT, problem=problem.message)
+        # Another attempt may have failed meanwhile.
+        self._forget_later()
         self._later = self._clock.callLater(PACE, self._changed)

@@ -22,6 +22,9 @@ PACE = 5.0
 #: What is remembered of a file: when it was written, its size and its inode; C{None} if it cannot be looked at.
 _State = tuple[int, int, int] | None
 
+#: What no file looks like.
+_OTHER = (-1, -1, -1)
+
 
 class Watching:
     """Tells whoever uses files that one of them has changed.
@@ -50,6 +53,10 @@ class Watching:
     def watch(self, paths: Iterable[Path]) -> None:
         """These, from now on, and no others. What is being watched already is compared with what was seen last."""
         self._states = {path: self._states.get(path) for path in paths}
+
+    def again(self) -> None:
+        """Tell once more at the next look, whether or not anything has changed by then."""
+        self._states = dict.fromkeys(self._states, _OTHER)
 
     def start(self) -> None:
         """Begin to look."""

@@ -23,7 +23,7 @@ from crcache.errors import (
     RangeNotSatisfiable,
     Unauthorized,
 )
-from crcache.facts import Kind, Query
+from crcache.facts import MOST_CHALLENGES, Kind, Query
 from crcache.grammar.digest import Digest
 from crcache.interfaces import IAnswer
 from crcache.origin import Granted, Origin
@@ -199,3 +199,10 @@ class AskTests(SynchronousTestCase):
         (answer,) = self.upstream.answers
         self.assertTrue(answer.aborted)
         self.assertEqual(answer.delivered, 0)
+
+    def test_huge_challenges(self) -> None:
+        """Of what registries of strangers ask with, a few KiB are remembered, and none of it that nobody could use."""
+        self.privacies.refused(QUERY, ("x" * (1 << 20), CHALLENGE, *("Basic realm=a",) * 1000))
+        found = self.successResultOf(Deferred.fromCoroutine(self.privacies.find(REGISTRY, REPOSITORY)))
+        assert found is not None
+        self.assertEqual(found.challenges, (CHALLENGE, *("Basic realm=a",) * (MOST_CHALLENGES - 1)))

@@ -101,6 +101,19 @@ class WatchingTests(SynchronousTestCase):
         answer.callback(None)
         self.assertEqual(self.look(), 2)
 
+    def test_again(self) -> None:
+        """Whoever could make nothing of what there was is told once more; of a file that is gone when it is back."""
+        self.other.write_text("2")
+        self.look()
+        self.watching.again()
+        self.assertEqual((self.look(), self.look()), (1, 1))
+        self.one.unlink()
+        self.other.unlink()
+        self.watching.again()
+        self.assertEqual(self.look(), 1)
+        self.one.write_text("1")
+        self.assertEqual((self.look(), self.look()), (2, 2))
+
     def test_stopped(self) -> None:
         """Nothing is told of any more."""
         self.watching.stop()

@@ -33,6 +33,8 @@ _TOKEN = "<token>"  # noqa: S105 # nosec B105
 #: What is the daemon's own in its environment.
 _OWN = ("CRCACHE_", "NOTIFY_", "LISTEN_", "WATCHDOG_")
 
+_ENDING = "crcache is shutting down"
+
 
 class HelperFailed(Exception):
     """A helper gave no answer. The text says why, and nothing of what the helper said: that may be a secret."""
@@ -98,21 +100,26 @@ class Programs:
                 _kill(child)
 
     def _start(self, program: str) -> subprocess.Popen[bytes]:
+        if self._ended:
+            raise HelperFailed(_ENDING)
+        # Without the lock, for which the reactor may wait: a program on a disk that hangs takes its time to begin.
+        child = subprocess.Popen(
+            [program, "get"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # It may hold anything.
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env=passed_on(self._environ),
+            start_new_session=True,
+        )
         with self._lock:
-            if self._ended:
-                raise HelperFailed("crcache is shutting down")
-            child = subprocess.Popen(
-                [program, "get"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                # It may hold anything.
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                env=passed_on(self._environ),
-                start_new_session=True,
-            )
-            self._running.add(child)
-            return child
+            if not self._ended:
+                self._running.add(child)
+                return child
+        with child:
+            _kill(child)
+        raise HelperFailed(_ENDING)
 
     def _talk(self, child: subprocess.Popen[bytes], question: bytes) -> bytes:
         """Everything it writes; it has ended then, one way or the other."""
@@ -125,6 +132,8 @@ class Programs:
                 child.stdin.write(question)
             output = _read(child.stdout, deadline)
             child.wait(max(deadline - time.monotonic(), 0.0))
+            # Whatever of its own it has left behind.
+            _kill(child)
         except (HelperFailed, subprocess.TimeoutExpired) as error:
             # Not waited for so far, so the number cannot be another's by now.
             _kill(child)

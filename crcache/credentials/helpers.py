@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,9 @@ FAILURE_KEPT = 30.0
 #: Answers that are kept, and questions that may wait: clients can name any registry.
 _MOST = 1024
 _WAITING = 64
+#: Helpers that run at once for registries that clients have made up: fewer than there are threads, so that others'
+#: questions wait for none of them.
+STRANGERS = 3
 
 #: A helper, and the server that it is asked about.
 _Key = tuple[str, str]
@@ -52,12 +55,17 @@ class Helpers:
         self._answers: OrderedDict[_Key, _Answer] = OrderedDict()
         self._waiting: dict[_Key, list[Deferred[Credential | None]]] = {}
         self._stale: set[_Key] = set()
+        self._queue: deque[_Key] = deque()
+        self._strangers = 0
+        self._outdated: set[_Key] = set()
         self._ended = False
 
-    def ask(self, name: str, server: str) -> Deferred[Credential | None]:
+    def ask(self, name: str, server: str, named: bool = False) -> Deferred[Credential | None]:
         """What a helper knows of a server; C{None} also if it fails, which is logged. It never fails itself.
 
         Cancelling it leaves the helper running: its answer is kept for the next one.
+
+        @param named: whether the administrator has named the server: it waits for none that he has not.
         """
         key = name, server
         answer = self._answers.get(key)
@@ -67,12 +75,15 @@ class Helpers:
         if self._ended:
             return succeed(None)
         if key not in self._waiting:
-            if len(self._waiting) >= _WAITING:
+            if not named and len(self._queue) + self._strangers >= _WAITING:
                 self._say(name, server, "too many questions wait already")
                 return succeed(None)
             self._waiting[key] = []
-            work = self._workers.run(self._ask, name, server)
-            work.addErrback(self._failed, name, server).addCallback(self._done, key)
+            if named:
+                self._begin(key)
+            else:
+                self._queue.append(key)
+                self._next()
         waiter: Deferred[Credential | None] = Deferred(lambda waiter: self._leave(key, waiter))
         # What is done inline is done by now.
         if key not in self._waiting:
@@ -92,14 +103,31 @@ class Helpers:
         """Ask anew from now on: the administrator may have changed something."""
         self._answers.clear()
         self._stale.clear()
+        # What a helper says that runs already may be what it knew before.
+        self._outdated.update(self._waiting)
 
     def end(self) -> None:
         """Nobody waits any longer: there is nothing to be known."""
         self._ended = True
+        self._queue.clear()
         waiting, self._waiting = self._waiting, {}
         for waiters in waiting.values():
             for waiter in waiters:
                 waiter.callback(None)
+
+    def _next(self) -> None:
+        while self._queue and self._strangers < STRANGERS:
+            self._strangers += 1
+            self._begin(self._queue.popleft()).addBoth(self._stranger_left)
+
+    def _stranger_left(self, result: Any) -> Any:
+        self._strangers -= 1
+        self._next()
+        return result
+
+    def _begin(self, key: _Key) -> Deferred[None]:
+        work = self._workers.run(self._ask, *key)
+        return work.addErrback(self._failed, *key).addCallback(self._done, key)
 
     def _leave(self, key: _Key, waiter: Deferred[Credential | None]) -> None:
         if waiter in self._waiting.get(key, ()):
@@ -127,7 +155,9 @@ class Helpers:
         failed = isinstance(found, HelperFailed)
         credential = None if isinstance(found, HelperFailed) else found
         kept = FAILURE_KEPT if failed else NONE_KEPT if credential is None else KEPT
-        self._answers[key] = _Answer(credential, self._clock.seconds() + kept, key in self._stale)
+        until = self._clock.seconds() + (0.0 if key in self._outdated else kept)
+        self._answers[key] = _Answer(credential, until, key in self._stale)
+        self._outdated.discard(key)
         self._stale.discard(key)
         if len(self._answers) > _MOST:
             self._answers.popitem(last=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred, succeed
 
 from crcache.credentials.helpers import Helpers
@@ -20,9 +22,15 @@ def server_of(registry: Registry) -> str:
 class Keyring:
     """As L{crcache.upstream.keys.Keys}. What the files say can be replaced at any time."""
 
-    def __init__(self, credentials: Credentials, helpers: Helpers) -> None:
+    def __init__(
+        self, credentials: Credentials, helpers: Helpers, named: Callable[[Registry], bool] = lambda registry: False
+    ) -> None:
+        """
+        @param named: whether the administrator has named a registry: its helper waits for no others'.
+        """
         self._credentials = credentials
         self._helpers = helpers
+        self._named = named
 
     def use(self, credentials: Credentials) -> None:
         """From now on these."""
@@ -34,7 +42,8 @@ class Keyring:
         name = self._credentials.helper(registry, repository)
         if not name:
             return succeed(written)
-        return self._helpers.ask(name, server_of(registry)).addCallback(lambda found: found or written)
+        named = registry in self._credentials.helpers or self._named(registry)
+        return self._helpers.ask(name, server_of(registry), named).addCallback(lambda found: found or written)
 
     def refused(self, registry: Registry, repository: Repository | None, credential: Credential) -> None:
         """A helper is asked again; files are read again when they change."""

@@ -40,12 +40,19 @@ class Renewal:
         self._now = now
         self._use = use
         self._watching = Watching(clock, workers, self.renew)
-        self.follow(reading)
+        self._told: str | None = None
+        self._reading = reading
+        self._watching.watch(() if reading is None else (reading.path,))
 
     def follow(self, reading: Reading | None) -> None:
         """Those in force have been read so; C{None}: not from a file."""
+        other = reading is not None and (self._reading is None or reading.path != self._reading.path)
         self._reading = reading
+        self._told = None
         self._watching.watch(() if reading is None else (reading.path,))
+        if other:
+            # It has been read, but nobody has looked at it since: it may have changed by the first look.
+            self._watching.again()
 
     def start(self) -> None:
         """Begin to watch; and read it once, for it may have changed since it was read first."""
@@ -70,13 +77,13 @@ class Renewal:
         except CancelledError:
             raise
         except ConfigError as mistake:
-            told = "{problem}; what was in force before stays in force"
-            log.error(told, event=events.RELOAD_REFUSED, problem=mistake.message)
+            self._keep(reading, mistake.message)
             return
         except Exception:
             told = "the credentials could not be read again; what was in force before stays in force"
             log.failure(told, Failure(), event=events.INTERNAL_ERROR)
             return
+        self._told = None
         # A reload may have been quicker, and have read everything.
         if reading is not self._reading or found == self._now():
             return
@@ -85,3 +92,13 @@ class Renewal:
             log.warn("{line}", event=events.WARNING, line=line)
         told = "{path} has changed and was read again; the credentials in it are in force"
         log.info(told, event=events.RELOADED, path=str(reading.path))
+
+    def _keep(self, reading: Reading, problem: str) -> None:
+        """Tried again at each look: it may be right once it may be read, which is no change of its content."""
+        if reading is not self._reading:
+            return
+        self._watching.again()
+        if problem != self._told:
+            self._told = problem
+            told = "{problem}; what was in force before stays in force"
+            log.error(told, event=events.RELOAD_REFUSED, problem=problem)

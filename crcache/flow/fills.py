@@ -8,7 +8,7 @@ from dataclasses import replace
 from twisted.internet.defer import Deferred, DeferredList
 
 from crcache.errors import ShuttingDown
-from crcache.facts import Query
+from crcache.facts import Crowd, Query
 from crcache.flow.fill import Fill
 from crcache.flow.tools import Key, Tools
 from crcache.grammar.digest import Digest
@@ -55,10 +55,13 @@ class Fills:
             self._leaving.add(fill)
             fill = None
         if fill is None:
-            asked = replace(query, turn=self._turns.get(key, query.turn))
+            asked = replace(query, turn=self._turns.get(key, query.turn), crowd=Crowd())
             fill = self._running[key] = Fill(self._tools, asked, expected, self._ended)
             fill.start()
-        elif fill.lending is not None and query.authorization is not None:
+            return fill
+        if fill.query.crowd is not None:
+            fill.query.crowd.join(query.peer)
+        if fill.lending is not None and query.authorization is not None:
             fill.lending.offer(query.authorization)
         return fill
 

@@ -17,7 +17,7 @@ from crcache.store.content import Content, duplicate
 from crcache.store.givers import MOST
 from crcache.store.ingest import OpenIngest, write_all
 from crcache.store.marks import Marks, State
-from crcache.store.records import kept, merged
+from crcache.store.records import merged
 from crcache.workers import Inline, Workers
 
 _BOOT = bytes(16)
@@ -210,7 +210,7 @@ class Memory:
                     if each.fetched is Fetched.OPENLY:
                         self._give(*key, each.digest)
         elif held or any(known[:2] == key for known in self.tags):
-            self.privacies[key] = kept(privacy)
+            self.privacies[key] = privacy.shortened()
             for each in held:
                 self.givers.get(each.digest, set()).discard(key)
         return succeed(None)

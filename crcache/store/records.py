@@ -12,9 +12,6 @@ from crcache.grammar.digest import Digest
 from crcache.grammar.media_type import parse_media_type
 
 _FETCHED = {word.name.lower(): word for word in Fetched}
-#: Of an origin's challenges that are kept: lines, and characters of all lines together.
-MOST_CHALLENGES = 8
-LONGEST_CHALLENGES = 4096
 
 
 def membership_record(membership: Membership) -> dict[str, Any]:
@@ -108,17 +105,6 @@ def tag_from(record: Mapping[str, Any] | None) -> TagEntry | None:
         return None
 
 
-def kept(privacy: Privacy) -> Privacy:
-    """As much of a privacy as is kept: of its challenges those that are printable, the first few."""
-    challenges: list[str] = []
-    room = LONGEST_CHALLENGES
-    for line in privacy.challenges:
-        if line and line.isascii() and line.isprintable() and len(line) <= room:
-            challenges.append(line)
-            room -= len(line)
-    return Privacy(privacy.checked, tuple(challenges[:MOST_CHALLENGES]))
-
-
 def privacy_record(privacy: Privacy) -> dict[str, Any]:
     """How a repository's privacy is written."""
     return {"checked": privacy.checked, "challenges": list(privacy.challenges)}
@@ -129,7 +115,7 @@ def privacy_from(record: Mapping[str, Any] | None) -> Privacy:
     if record is not None:
         checked, challenges = record.get("checked"), record.get("challenges")
         if _is_time(checked) and isinstance(challenges, list) and all(isinstance(each, str) for each in challenges):
-            return kept(Privacy(float(checked), tuple(challenges)))
+            return Privacy(float(checked), tuple(challenges)).shortened()
     return Privacy(0.0)
 
 

@@ -18,7 +18,6 @@ from crcache.store.files import read_small, remove, write_atomically
 from crcache.store.givers import Givers
 from crcache.store.layout import Layout
 from crcache.store.records import (
-    kept,
     membership_from,
     membership_record,
     merged,
@@ -78,7 +77,7 @@ class Repositories:
             if os.path.lexists(path):
                 self._open(registry, repository)
             return
-        new, old = kept(privacy), self.privacy(registry, repository)
+        new, old = privacy.shortened(), self.privacy(registry, repository)
         if old is not None and old.challenges == new.challenges and abs(old.checked - new.checked) <= AT_ONCE:
             return
         if any(os.path.isdir(known) for known in self._layout.known(registry, repository)):

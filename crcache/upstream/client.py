@@ -249,7 +249,7 @@ class Upstream:
     async def _once(self, site: Site, query: Query, entry: Entry, authorization: Secret | None) -> IAnswer:
         """One request, with its redirects, in a slot of its origin."""
         body = query.method == "GET" and query.kind != "manifest"
-        place = self._limits.acquire(site.origin, body, site.registry, query.peer)
+        place = self._limits.acquire(site.origin, body, site.registry, query.peer, query.crowd)
         with entry.queueing(place):
             slot = await place
         try:

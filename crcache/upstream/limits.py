@@ -7,6 +7,7 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 
 from crcache.errors import CrcacheError
+from crcache.facts import Crowd
 from crcache.grammar.reference import Registry
 from crcache.upstream.shared import Recent
 from crcache.upstream.turns import Place, Turns
@@ -68,17 +69,20 @@ class Limits:
         self._closed: Callable[[], CrcacheError] | None = None
         self.known: Recent[Origin, bool] = Recent(_KNOWN)
 
-    def acquire(self, origin: Origin, body: bool, registry: Registry | None = None, peer: str = "") -> Deferred[Slot]:
+    def acquire(
+        self, origin: Origin, body: bool, registry: Registry | None = None, peer: str = "", crowd: Crowd | None = None
+    ) -> Deferred[Slot]:
         """A slot, as soon as there is one. Cancelling it leaves the queue.
 
         @param registry: for which one the origin is asked.
         @param peer: for whom.
+        @param crowd: for whom besides.
 
         Fails with L{OriginBusy<crcache.errors.OriginBusy>} if too many wait already.
         """
-        return Deferred.fromCoroutine(self._acquire((origin, body), registry, peer))
+        return Deferred.fromCoroutine(self._acquire((origin, body), registry, peer, crowd))
 
-    async def _acquire(self, key: _Key, registry: Registry | None, peer: str) -> Slot:
+    async def _acquire(self, key: _Key, registry: Registry | None, peer: str, crowd: Crowd | None) -> Slot:
         if self._closed is not None:
             raise self._closed()
         turns = self._turns.get(key)
@@ -86,10 +90,10 @@ class Limits:
             turns = self._turns[key] = Turns(self._bodies if key[1] else SMALL, QUEUE, f"a connection to {key[0]}")
         strange: Place | None = None
         try:
-            place = await turns.take(peer, str(registry))
+            place = await turns.take(peer, str(registry), crowd)
             try:
                 if registry is None or not (self._named(registry) or self.known.get(key[0])):
-                    strange = await self._strangers.take(peer, str(registry))
+                    strange = await self._strangers.take(peer, str(registry), crowd)
             except BaseException:
                 place.release()
                 raise

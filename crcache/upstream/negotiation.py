@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from crcache import events
+from crcache.facts import Crowd
 from crcache.grammar.challenge import parse_challenges
 from crcache.grammar.reference import Repository
 from crcache.secret import Secret
@@ -29,6 +30,8 @@ _REFUSED = 60.0
 _SAID = 60.0
 #: Tokens, repositories and refusals that are remembered.
 _KEPT = 4096
+#: Characters of a challenge that is met, and of a token that is kept: strangers' registries can make up any.
+_LONGEST = 8192
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Negotiator:
         self._known: Recent[tuple[str, Repository], tuple[_Scheme]] = Recent(_KEPT)
         self._tokens: Recent[tuple[str, Realm, Credential | None], Token] = Recent(_KEPT)
         # By registry besides: where one may be sent another may not.
-        self._negotiations: dict[Hashable, Shared[Token | None]] = {}
+        self._negotiations: dict[Hashable, tuple[Shared[Token | None], Crowd]] = {}
         self._refusals = Refusals(clock)
         self._said: Recent[str, float] = Recent(_KEPT)
 
@@ -128,7 +131,9 @@ class Negotiator:
             url = challenge.parameters.get("realm", "")
             if challenge.scheme == "bearer" and _is_url(url):
                 scope = challenge.parameters.get("scope") or f"repository:{site.repository}:pull"
-                return (Realm(url, challenge.parameters.get("service"), scope),)
+                service = challenge.parameters.get("service")
+                if len(url) + len(service or "") + len(scope) <= _LONGEST:
+                    return (Realm(url, service, scope),)
         if not any(challenge.scheme == "basic" for challenge in challenges):
             return None
         return None if await self._credential(site, None) is None else (None,)
@@ -185,15 +190,17 @@ class Negotiator:
     def _negotiate(self, site: Site, realm: Realm, credential: Credential | None) -> Deferred[Token | None]:
         key = site.base, realm, credential
         mine = site.registry, key
-        shared = self._negotiations.get(mine)
+        shared, crowd = self._negotiations.get(mine, (None, Crowd()))
         if shared is None:
-            work = self._realms.fetch(site, realm, credential)
+            work = self._realms.fetch(site, realm, credential, crowd)
             # Before anyone who waits for it goes on.
             work.addBoth(self._over, mine)
             work.addCallbacks(self._fetched, self._failed, (key,), {}, (site, realm, credential))
             shared = Shared(work)
             if not shared.over:
-                self._negotiations[mine] = shared
+                self._negotiations[mine] = shared, crowd
+        else:
+            crowd.join(site.peer)
         return shared.join()
 
     def _over(self, result: Any, key: Hashable) -> Any:
@@ -202,7 +209,8 @@ class Negotiator:
 
     def _fetched(self, token: Token | None, key: tuple[str, Realm, Credential | None]) -> Token | None:
         if token is not None:
-            self._tokens.put(key, token)
+            if len(token.text.reveal()) <= _LONGEST:
+                self._tokens.put(key, token)
             if key[2] is not None:
                 self._refusals.accept(key[1].url, key[2])
         return token

@@ -59,7 +59,8 @@ class Proxies:
 
     The setting replaces `HTTPS_PROXY` and `HTTP_PROXY`; `NO_PROXY` holds for it as for them. Each variable may be
     in lower case, which wins. As everywhere, `HTTP_PROXY` is not looked at where `REQUEST_METHOD` is set: there
-    a client could have set it, as the header `Proxy`.
+    a client could have set it, as the header `Proxy`. As with all that is written in Go, what the environment says is
+    not about this host itself, whose addresses mean something else to a proxy.
     """
 
     def __init__(self, setting: str | None, environ: Mapping[str, str]) -> None:
@@ -77,11 +78,19 @@ class Proxies:
                 http = environ.get("HTTP_PROXY")
             self._https = parse_proxy(https) if https else None
             self._http = parse_proxy(http) if http else None
+        self._everywhere = setting is not None
         self._exceptions = NoProxy(environ.get("no_proxy") or environ.get("NO_PROXY") or "")
+
+    @property
+    def hosts(self) -> set[str]:
+        """Where they are."""
+        return {each.host for each in (self._https, self._http) if each is not None}
 
     def choose(self, origin: Origin) -> Proxy | None:
         """The proxy for an origin; C{None} to go there directly."""
         proxy = self._https if origin.scheme == "https" else self._http
+        if not self._everywhere and _here(origin.host):
+            return None
         return None if proxy is None or self._exceptions.match(origin.host, origin.port) else proxy
 
 
@@ -119,6 +128,13 @@ class NoProxy:
             name = host.lower().rstrip(".")
             return any(wanted in (None, port) and _below(name, suffix) for suffix, wanted in self._names)
         return any(wanted in (None, port) and address in network for network, wanted in self._networks)
+
+
+def _here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _below(name: str, suffix: str) -> bool:

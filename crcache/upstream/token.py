@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from crcache import __version__
 from crcache.errors import Astray, OriginBusy, OriginLied, OriginTimeout, OriginUnreachable
+from crcache.facts import Crowd
 from crcache.grammar.json_value import load_json
 from crcache.grammar.retry_after import parse_retry_after, rest
 from crcache.interfaces import IMeter
@@ -96,8 +97,12 @@ class Realms:
         self._meter = meter
         self._timeout = timeout
 
-    def fetch(self, site: Site, realm: Realm, credential: Credential | None) -> Deferred[Token | None]:
+    def fetch(
+        self, site: Site, realm: Realm, credential: Credential | None, crowd: Crowd | None = None
+    ) -> Deferred[Token | None]:
         """A token; C{None} if the realm gives none to us.
+
+        @param crowd: for whom besides.
 
         Fails with L{CredentialsRefused}, with L{OriginUnreachable} or L{OriginTimeout} if the realm does not work,
         with L{RealmBusy} if it limits our rate, with L{OriginBusy} if too many wait for it, with L{Astray} if the
@@ -108,12 +113,14 @@ class Realms:
             where = origin_of(realm.url)
             return OriginTimeout(f"the token realm at {where} did not answer within {self._timeout:g} s; try again")
 
-        fetching = Deferred.fromCoroutine(self._fetch(site, realm, credential))
+        fetching = Deferred.fromCoroutine(self._fetch(site, realm, credential, crowd))
         return within(fetching, self._timeout, self._clock, late)
 
-    async def _fetch(self, site: Site, realm: Realm, credential: Credential | None) -> Token | None:
+    async def _fetch(
+        self, site: Site, realm: Realm, credential: Credential | None, crowd: Crowd | None
+    ) -> Token | None:
         where = origin_of(realm.url)
-        slot = await self._limits.acquire(where, False, site.registry, site.peer)
+        slot = await self._limits.acquire(where, False, site.registry, site.peer, crowd)
         try:
             begun = self._clock.seconds()
             agent = _RealmAgent(self._exchanger, site, self._meter)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 
 from crcache.errors import CrcacheError, OriginBusy
+from crcache.facts import Crowd
 
 #: One in so many places is kept for peers that have fewer than all others may take.
 _KEPT = 8
@@ -53,6 +55,7 @@ class Turns:
         self._where = where
         self._held: dict[str, int] = {}
         self._peers: OrderedDict[str, OrderedDict[str, deque[Deferred[Place]]]] = OrderedDict()
+        self._queued: dict[Deferred[Place], tuple[str, str]] = {}
         self._counts: dict[str, int] = {}
         self._waiting = 0
         self._closed: Callable[[], CrcacheError] | None = None
@@ -67,31 +70,54 @@ class Turns:
         """How many wait."""
         return self._waiting
 
-    def take(self, peer: str, registry: str) -> Deferred[Place]:
+    def take(self, peer: str, registry: str, crowd: Crowd | None = None) -> Deferred[Place]:
         """A place, as soon as there is one. Cancelling it leaves the queue.
+
+        @param crowd: who wants the same; it is for whoever of them has and wants least, also of those that come later.
 
         Fails with L{OriginBusy} if there are too many who wait, now or later.
         """
         if self._closed is not None:
             return fail(self._closed())
+        if peer and crowd is not None:
+            peer = min((peer, *crowd.peers), key=self._load)
         if self._free and self._may(peer):
             return succeed(self._place(peer))
         if self._waiting >= self._most and not self._make_room(peer):
             return fail(self._busy())
-        waiter: Deferred[Place] = Deferred(lambda leaving: self._forget(peer, registry, leaving))
-        self._peers.setdefault(peer, OrderedDict()).setdefault(registry, deque()).append(waiter)
-        self._counts[peer] = self._counts.get(peer, 0) + 1
-        self._waiting += 1
-        return waiter
+        waiter: Deferred[Place] = Deferred(self._forget)
+        self._enqueue(peer, registry, waiter)
+        return waiter if crowd is None else self._watched(waiter, crowd)
+
+    def _watched(self, waiter: Deferred[Place], crowd: Crowd) -> Deferred[Place]:
+        def joined(peer: str) -> None:
+            self._move(waiter, peer)
+
+        def over(result: Any) -> Any:
+            crowd.watchers.discard(joined)
+            return result
+
+        crowd.watchers.add(joined)
+        return waiter.addBoth(over)
+
+    def _move(self, waiter: Deferred[Place], peer: str) -> None:
+        """It is wanted by that one as well: it waits there, if that has less."""
+        before, registry = self._queued[waiter]
+        if before and peer and self._load(peer) + 1 < self._load(before):
+            self._forget(waiter)
+            self._enqueue(peer, registry, waiter)
+            self._next()
+
+    def _load(self, peer: str) -> int:
+        return self._held.get(peer, 0) + self._counts.get(peer, 0)
 
     def close(self, error: Callable[[], CrcacheError]) -> None:
         """Nobody gets a place any more: who waits for one, or comes, fails with that."""
         self._closed = error
         while self._peers:
-            peer, registries = next(iter(self._peers.items()))
-            registry, queue = next(iter(registries.items()))
-            waiter = queue[0]
-            self._forget(peer, registry, waiter)
+            registries = next(iter(self._peers.values()))
+            waiter = next(iter(registries.values()))[0]
+            self._forget(waiter)
             waiter.errback(error())
 
     def _may(self, peer: str) -> bool:
@@ -105,19 +131,29 @@ class Turns:
     def _left(self, peer: str) -> None:
         self._free += 1
         _less(self._held, peer)
+        self._next()
+
+    def _next(self) -> None:
         # Whoever is let in may release its place at once, which is a turn of its own.
         while self._free and (found := next(filter(self._may, self._peers), None)) is not None:
             registries = self._peers[found]
             registry = next(iter(registries))
             waiter = registries[registry][0]
-            self._forget(found, registry, waiter)
+            self._forget(waiter)
             if found in self._peers:
                 self._peers.move_to_end(found)
                 if registry in registries:
                     registries.move_to_end(registry)
             waiter.callback(self._place(found))
 
-    def _forget(self, peer: str, registry: str, waiter: Deferred[Place]) -> None:
+    def _enqueue(self, peer: str, registry: str, waiter: Deferred[Place]) -> None:
+        self._queued[waiter] = peer, registry
+        self._peers.setdefault(peer, OrderedDict()).setdefault(registry, deque()).append(waiter)
+        self._counts[peer] = self._counts.get(peer, 0) + 1
+        self._waiting += 1
+
+    def _forget(self, waiter: Deferred[Place]) -> None:
+        peer, registry = self._queued.pop(waiter)
         registries = self._peers[peer]
         queue = registries[registry]
         queue.remove(waiter)
@@ -136,7 +172,7 @@ class Turns:
         registries = self._peers[greedy]
         registry = max(registries, key=lambda each: len(registries[each]))
         waiter = registries[registry][-1]
-        self._forget(greedy, registry, waiter)
+        self._forget(waiter)
         waiter.errback(self._busy())
         return True
 

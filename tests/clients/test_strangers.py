@@ -96,6 +96,41 @@ class OriginTests(StrangersCase):
             await each.end()
             self.assertTrue(each.complete)
 
+    async def test_wanted_by_others_too(self) -> None:
+        """What waits as the last thing that one client has asked for need not wait for all of that once another client
+        wants it as well."""
+        slow = self.registry()
+        digests = [slow.content.add_blob("greedy/app", noise(100_000 + count)) for count in range(40)]
+        rule = slow.fault(Fault(stall=1000), "blob", times=14)
+        settings = UpstreamSettings(max_connections=16)
+        self.cache = self.instance(origins={NAME: self.origin.url, "slow.test": slow.url}, upstream=settings)
+        targets = [blob_path(each, "greedy/app", "slow.test") for each in digests]
+        crowd = [await self.begin_from(GREEDY, target) for target in targets]
+        await eventually(lambda: len(slow.asked("blob")) == 14)
+        await self.metric_becomes(40, "crcache_fills")
+        await self.pulls(THIRD, targets[-1])
+        rule.release()
+        for each in crowd:
+            await each.end()
+            self.assertTrue(each.complete)
+
+    async def test_manifest_wanted_by_others_too(self) -> None:
+        """So it is with manifests."""
+        slow = self.registry()
+        for count in range(20):
+            slow.add_image(REPO, f"t{count}", [noise(1000 + count)])
+        rule = slow.fault(Fault(hold=True), "manifest", times=limits.SMALL - 1)
+        self.cache = self.instance(origins={NAME: self.origin.url, "slow.test": slow.url})
+        targets = [manifest_path(f"t{count}", ns="slow.test") for count in range(20)]
+        crowd = [await self.begin_from(GREEDY, target) for target in targets]
+        await eventually(lambda: len(slow.asked("manifest")) == limits.SMALL - 1)
+        await self.metric_becomes(20, "crcache_requests_in_flight")
+        await self.pulls(THIRD, targets[-1])
+        rule.release()
+        for each in crowd:
+            await each.end()
+            self.assertTrue(each.complete)
+
     async def test_full_queue(self) -> None:
         """When too many wait for a registry, a client is told so at once: 503, with the seconds, for blobs and for
         manifests. What waits has its turn."""

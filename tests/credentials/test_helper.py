@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -65,6 +68,13 @@ class Answers(HelperCase):
         """One that says that it has none has none; that is no failure. Nor is an answer with nothing in it."""
         self.assertIsNone(self.ask(self.shelf.said("credentials not found in native keychain\n", 1)))
         self.assertIsNone(self.ask(self.shelf.said('{"Username":"","Secret":""}')))
+
+    def test_left_behind(self) -> None:
+        """What it has started and not waited for does not outlive its answer."""
+        pid = self.shelf.directory / "pid"
+        script = f'sleep 1000 >/dev/null & echo $! >{pid}\nprintf \'{{"Username":"u","Secret":"p"}}\''
+        self.assertEqual(self.ask(script), Credential("u", Secret("p")))
+        self.assertTrue(self.gone(int(pid.read_text())))
 
     def test_environment(self) -> None:
         """It has the daemon's environment, where a cloud's SDK finds its way, but not what is for the daemon alone."""
@@ -187,3 +197,23 @@ class Failures(HelperCase):
         self.assertTrue(self.gone(self.pid()))
         self.assertRaises(HelperFailed, programs.ask, "x", "ghcr.io")
         self.assertEqual(self.shelf.count, 1)
+
+    def test_ended_while_one_begins(self) -> None:
+        """Nobody waits for a program that takes its time to begin; it ends with its first moment."""
+        self.shelf.add("x", "echo $$ >$0.pid\nexec sleep 60\n")
+        programs = Programs(self.shelf.environ)
+        begin = subprocess.Popen
+
+        def slow(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+            ending = threading.Thread(target=programs.end)
+            ending.start()
+            ending.join(5)
+            self.assertFalse(ending.is_alive())
+            self.child = begin(*args, **kwargs)
+            return self.child
+
+        self.patch(subprocess, "Popen", slow)
+        problem = self.assertRaises(HelperFailed, programs.ask, "x", "ghcr.io")
+        self.assertEqual(str(problem), "crcache is shutting down")
+        self.assertEqual(self.child.returncode, -signal.SIGKILL)
+        self.assertEqual(programs._running, set())

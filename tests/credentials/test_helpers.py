@@ -12,8 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from crcache import events
 from crcache.credentials import helpers as module
 from crcache.credentials.helper import HelperFailed
-from crcache.credentials.helpers import FAILURE_KEPT, KEPT, NONE_KEPT, Helpers
+from crcache.credentials.helpers import FAILURE_KEPT, KEPT, NONE_KEPT, STRANGERS, Helpers
 from crcache.credentials.keyring import Keyring, server_of
+from crcache.engine import HELPER_THREADS
 from crcache.grammar.reference import DOCKER_IO, Registry, Repository
 from crcache.secret import Secret
 from crcache.settings import Credential, Credentials
@@ -130,6 +131,15 @@ class Keeping(HelpersCase):
         self.helpers.forget()
         self.assertEqual(self.known(password()), password())
 
+    def test_forgotten_meanwhile(self) -> None:
+        """What a helper says that was running when an administrator changed something is not kept."""
+        waiting = self.helpers.ask("x", "ghcr.io")
+        self.helpers.forget()
+        self.answer(password("old"))
+        self.assertEqual(self.successResultOf(waiting), password("old"))
+        self.assertEqual(self.known(password("new")), password("new"))
+        self.assertEqual(self.successResultOf(self.helpers.ask("x", "ghcr.io")), password("new"))
+
     def test_failure(self) -> None:
         """A failure is one warning, with the helper and the server; another exception is our own mistake."""
         for _ in range(3):
@@ -171,6 +181,37 @@ class Keeping(HelpersCase):
         self.helpers.ask("x", "r0.test")
         self.assertEqual(len(self.slow.jobs), 1)
 
+    def test_strangers_take_turns(self) -> None:
+        """For registries that clients make up one thread fewer is used than there are; all are asked in the end."""
+        waiting = [self.helpers.ask("x", f"r{number}.test") for number in range(8)]
+        self.assertEqual(len(self.slow.jobs), STRANGERS)
+        self.assertLess(STRANGERS, HELPER_THREADS)
+        asked = [self.answer(HelperFailed("why") if number % 2 else None) for number in range(8)]
+        self.assertEqual(asked, [("x", f"r{number}.test") for number in range(8)])
+        for each in waiting:
+            self.assertIsNone(self.successResultOf(each))
+        self.assertEqual(self.slow.jobs, [])
+
+    def test_named(self) -> None:
+        """Whatever clients make up, a registry that the administrator has named is asked about at once."""
+        self.patch(module, "_WAITING", 5)
+        for number in range(9):
+            self.helpers.ask("x", f"r{number}.test")
+        waiting = self.helpers.ask("x", "ghcr.io", named=True)
+        self.assertEqual([asked for asked, _ in self.slow.jobs][STRANGERS:], [("x", "ghcr.io")])
+        self.slow.jobs.pop()[1].callback(password())
+        self.assertEqual(self.successResultOf(waiting), password())
+
+    def test_ended_in_the_queue(self) -> None:
+        """Nobody's turn comes after the end."""
+        waiting = [self.helpers.ask("x", f"r{number}.test") for number in range(5)]
+        self.helpers.end()
+        for each in waiting:
+            self.assertIsNone(self.successResultOf(each))
+        for _ in range(STRANGERS):
+            self.answer(None)
+        self.assertEqual(self.slow.jobs, [])
+
 
 class Lookups(HelpersCase):
     """Files, and helpers behind them."""
@@ -195,6 +236,17 @@ class Lookups(HelpersCase):
         self.assertEqual(asked, [("gh", "ghcr.io"), ("all", "https://index.docker.io/v1/"), ("all", "other.test:5000")])
         self.assertEqual(keyring.whose(GHCR, APP), "helper gh")
         self.assertEqual(server_of(GHCR), "ghcr.io")
+
+    def test_named(self) -> None:
+        """Registries that the administrator has named anywhere, or given a helper, do not queue with made-up ones."""
+        quay = Registry("quay.io")
+        keyring = Keyring(Credentials(helpers={GHCR: "gh"}, store="all"), self.helpers, lambda each: each == quay)
+        for number in range(9):
+            keyring.lookup(Registry(f"r{number}.test"), None)
+        for registry in (GHCR, quay, DOCKER_IO):
+            keyring.lookup(registry, APP)
+        asked = [asked for asked, _ in self.slow.jobs]
+        self.assertEqual(asked[STRANGERS:], [("gh", "ghcr.io"), ("all", "quay.io")])
 
     def test_nothing_known(self) -> None:
         """What is written is used if the helper knows nothing, or fails."""

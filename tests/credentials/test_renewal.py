@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -15,6 +15,7 @@ from crcache import events
 from crcache.credentials.renewal import Renewal
 from crcache.credentials_file import Scope
 from crcache.credentials_source import Reading
+from crcache.errors import ConfigError
 from crcache.grammar.reference import Registry
 from crcache.secret import Secret
 from crcache.settings import Credential, Credentials
@@ -22,6 +23,10 @@ from crcache.watching import PACE
 from crcache.workers import Inline
 
 GHCR = Registry("ghcr.io")
+
+
+def refuse(problem: Exception) -> NoReturn:
+    raise problem
 
 
 def entry(password: str) -> str:
@@ -113,6 +118,23 @@ class RenewalTests(SynchronousTestCase):
         self.replace(entry("mended"))
         self.assertEqual(self.passwords(), ["first", "mended"])
 
+    def test_not_to_be_read(self) -> None:
+        """A file that may not be read is told of once, and used as soon as it may, for all that nobody has written."""
+        self.replace(entry("second"))
+        whole, broken = Reading.again, ConfigError(f"{self.path}: Permission denied")
+        self.patch(Reading, "again", lambda reading: refuse(broken))
+        self.assertEqual([self.passwords() for _ in range(3)], [["first"]] * 3)
+        self.assertEqual(len(self.told(events.RELOAD_REFUSED)), 1)
+        self.patch(Reading, "again", whole)
+        self.assertEqual(self.passwords(), ["first", "second"])
+
+    def test_changed_before_the_first_look(self) -> None:
+        """Nor is a change missed that a file sees between a reload that names it and the next look."""
+        other = self.write("other.yaml", entry("first"))
+        self.renewal.follow(Reading(other, {}))
+        self.write("other.yaml", entry("second"))
+        self.assertEqual(self.passwords(), ["first", "second"])
+
     def test_gone(self) -> None:
         """A file that is gone for a while changes nothing; the one that comes in its place does."""
         self.path.unlink()
@@ -165,9 +187,9 @@ class RenewalTests(SynchronousTestCase):
         self.replace(entry("second"))
         self.assertEqual(self.passwords(), ["first"])
         self.renewal.follow(self.reading)
-        self.clock.advance(PACE)
+        self.assertEqual(self.passwords(), ["first", "second"])
         self.replace(entry("third!"))
-        self.assertEqual(self.passwords(), ["first", "third!"])
+        self.assertEqual(self.passwords(), ["first", "second", "third!"])
 
     def test_stopped(self) -> None:
         """Nothing is read any more."""

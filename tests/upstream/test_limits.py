@@ -150,6 +150,20 @@ class Fairness(UpstreamCase):
         for each in asking:
             await (await each).deliver(Taker())
 
+    async def test_one_token_for_both(self) -> None:
+        """So it is if the other peer wants a token that the crowd waits for already: it is asked for once, and now."""
+        registry = self.registry(Tokens())
+        rule = registry.fault(Fault(hold=True), "token", times=None)
+        upstream = self.upstream(registry.url)
+        asking = [upstream.ask(self.of("p", f"team/p{count}")) for count in range(20)]
+        await eventually(lambda: len(registry.asked("blob")) == 20 and len(registry.asked("token")) == SMALL - 1)
+        asking.append(upstream.ask(self.of("q", "team/p19")))
+        await eventually(lambda: len(registry.asked("token")) == SMALL)
+        self.assertIn("team%2Fp19", registry.asked("token")[-1].query)
+        rule.release()
+        for each in asking:
+            await (await each).deliver(Taker())
+
     async def test_full(self) -> None:
         """When too many wait, one more is told so at once, with the seconds, and the registry is none the worse for
         it."""

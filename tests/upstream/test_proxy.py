@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -72,6 +73,15 @@ class Choice(SynchronousTestCase):
         self.assertEqual(str(proxies.choose(HTTP)), "the proxy set:1")
         self.assertIsNone(proxies.choose(Origin("https", "b.example.com", 443)))
 
+    def test_this_host(self) -> None:
+        """What the environment says is not about this host: a registry there needs no C{NO_PROXY}. A setting is."""
+        here = [Origin("http", host, 5000) for host in ("localhost", "127.0.0.1", "127.0.0.9", "::1")]
+        environ = {"HTTP_PROXY": "p:3"}
+        self.assertEqual([Proxies(None, environ).choose(each) for each in here], [None] * 4)
+        self.assertNotIn(None, [Proxies("http://p:3", {}).choose(each) for each in here])
+        self.assertIsNotNone(Proxies(None, environ).choose(Origin("http", "localhost.example.com", 80)))
+        self.assertIsNotNone(Proxies(None, environ).choose(Origin("http", "10.0.0.1", 80)))
+
     def test_exceptions(self) -> None:
         """C{NO_PROXY} knows names with what is below them, ports, addresses, networks, and everything."""
         for text, host, port, expected in [
@@ -110,7 +120,9 @@ class Proxied(UpstreamCase):
 
     def through(self, proxy: FakeProxy, url: str, user: str = "", **further: Any) -> Any:
         address = f"http://{user}127.0.0.1:{proxy.port}"
-        return self.upstream(url, environ={"https_proxy": address, "http_proxy": address}, **further)
+        settings = further.pop("settings", UpstreamSettings(3.0, 6.0, 3.0))
+        # What the environment says is not about this host, where the tests' registries are.
+        return self.upstream(url, settings=replace(settings, proxy=address), **further)
 
     async def test_plain(self) -> None:
         """A plain request goes to the proxy with its whole URL and the proxy's credentials; connections are kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -48,6 +49,31 @@ class Anonymous(Negotiating):
         for name in ("token", "access_token", "both"):
             registry = self.registry(self.tokens(name=name))
             self.assertEqual(await self.fetch(self.upstream(registry.url)), 200)
+
+    async def test_huge_challenge(self) -> None:
+        """What strangers' registries make up is not kept: there a challenge of many KiB is none."""
+        for scope, status in (("x" * 8000, 200), ("x" * 8200, 401)):
+            tokens = self.tokens(scope=f"{scope} repository:{{name}}:pull")
+            registry = self.registry(tokens)
+            self.assertEqual(await self.fetch(self.upstream(registry.url)), status)
+            self.assertEqual(len(tokens.requests), status == 200)
+
+    async def test_huge_token(self) -> None:
+        """Nor is a token of many KiB; it is used for what it was got for."""
+        tokens = self.tokens()
+        issue = tokens.issue
+
+        def padded(user: str | None, scopes: Sequence[str]) -> str:
+            short = issue(user, scopes)
+            found = short.ljust(9000, "x")
+            tokens._tokens[found] = tokens._tokens[short]
+            return found
+
+        self.patch(tokens, "issue", padded)
+        upstream = self.upstream(self.registry(tokens).url)
+        for count in (1, 2):
+            self.assertEqual(await self.fetch(upstream), 200)
+            self.assertEqual(len(tokens.requests), count)
 
     async def test_expiry(self) -> None:
         """A token is used for as long as the realm said, less a margin; a minute where it said nothing."""

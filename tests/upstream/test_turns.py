@@ -8,6 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from crcache.errors import OriginBusy, ShuttingDown
+from crcache.facts import MOST_PEERS, Crowd
 from crcache.grammar.reference import Registry
 from crcache.upstream import limits
 from crcache.upstream.limits import Limits
@@ -24,7 +25,9 @@ class TurnsCase(SynchronousTestCase):
         self.got: list[str] = []
         self.places: list[Place] = []
 
-    def ask(self, turns: Turns, name: str, peer: str, registry: str = "a") -> Deferred[Place]:
+    def ask(
+        self, turns: Turns, name: str, peer: str, registry: str = "a", crowd: Crowd | None = None
+    ) -> Deferred[Place]:
         """Take a place; C{name} is noted when it is had."""
 
         def had(place: Place) -> Place:
@@ -32,7 +35,7 @@ class TurnsCase(SynchronousTestCase):
             self.places.append(place)
             return place
 
-        return turns.take(peer, registry).addCallback(had)
+        return turns.take(peer, registry, crowd).addCallback(had)
 
     def release(self) -> None:
         """All that are held, and those that are had then, one after another."""
@@ -64,6 +67,71 @@ class TurnsTests(TurnsCase):
         self.ask(turns, "q", "q", "dead")
         self.release()
         self.assertEqual(self.got, ["held", "dead", "q", "well", "q", "other", "dead", "dead"])
+
+    def crowded(self, turns: Turns) -> Crowd:
+        """All places are a greedy peer's, with five that wait; the last one of these is the crowd's."""
+        crowd = Crowd()
+        for count in range(6):
+            self.ask(turns, f"greedy{count}", "greedy")
+        self.ask(turns, "wanted", "greedy", crowd=crowd)
+        return crowd
+
+    def test_wanted_by_another(self) -> None:
+        """What another peer wants too waits for that peer's turn, if that has less that waits, and once only."""
+        turns = Turns(1, 100, "x")
+        crowd = self.crowded(turns)
+        crowd.join("other")
+        crowd.join("other")
+        self.assertEqual(turns.waiting, 6)
+        self.release()
+        self.assertEqual(self.got, ["greedy0", "greedy1", "wanted", "greedy2", "greedy3", "greedy4", "greedy5"])
+        self.assertTrue(turns.unused)
+        self.assertEqual(crowd.watchers, set())
+
+    def test_wanted_by_a_greedy_one(self) -> None:
+        """Nobody waits longer because one who has more wants the same; nobody in particular makes no difference."""
+        turns = Turns(1, 100, "x")
+        self.ask(turns, "held", "p")
+        crowd = Crowd()
+        self.ask(turns, "modest", "modest", crowd=crowd)
+        for count in range(4):
+            self.ask(turns, f"greedy{count}", "greedy")
+        crowd.join("greedy")
+        crowd.join("")
+        self.release()
+        self.assertEqual(self.got[:2], ["held", "modest"])
+
+    def test_place_for_another(self) -> None:
+        """A place that the one peer may not have is had at once by the other, who wanted it already or comes now."""
+        for early in (True, False):
+            turns = Turns(8, 100, "x")
+            crowd = Crowd()
+            got: list[Place] = []
+            for _ in range(9):
+                turns.take("greedy", "a")
+            if early:
+                crowd.join("other")
+            turns.take("greedy", "a", crowd).addCallback(got.append)
+            self.assertEqual(len(got), early)
+            crowd.join("other")
+            self.assertEqual(len(got), 1)
+            self.assertEqual(turns.waiting, 2)
+
+    def test_crowd_leaves(self) -> None:
+        """Whoever leaves is nobody's any more; who comes then, or when all is over, changes nothing."""
+        turns = Turns(1, 100, "x")
+        crowd = Crowd()
+        self.ask(turns, "held", "p")
+        leaving = turns.take("greedy", "a", crowd)
+        crowd.join("other")
+        leaving.cancel()
+        self.failureResultOf(leaving, CancelledError)
+        crowd.join("third")
+        self.release()
+        self.assertTrue(turns.unused)
+        for count in range(MOST_PEERS * 2):
+            crowd.join(str(count))
+        self.assertEqual(len(crowd.peers), MOST_PEERS)
 
     def test_first_come(self) -> None:
         """Within a peer and a registry, first come, first served; who comes when there is a place has it."""
