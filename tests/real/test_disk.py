@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import socket
 import threading
@@ -155,37 +156,47 @@ class AwayTests(_DiskScene):
 
 
 class DescriptorTests(_DiskScene):
-    """A process that may have few descriptors, and clients who take most of them."""
+    """A process that may have few descriptors."""
 
     def test_descriptors(self) -> None:
-        """Without any crcache serves nothing, and with a few what it can: no pull fails, as containerd goes past it to
-        the origin. With half of them it serves all by itself; with all of them content is kept.
+        """Without any to spare, or with a few, it serves what it can: no pull fails, as containerd goes past it to the
+        origin. As soon as there are enough it serves all by itself, and keeps it.
         """
         self.remount(f"size={8 * _ROOM}")
-        daemon = self.daemon(self.origin.url, prefix=("prlimit", f"--nofile={_DESCRIPTORS}:{_DESCRIPTORS}"))
+        daemon = self.daemon(self.origin.url)
         open_now = Path(f"/proc/{daemon.pid}/fd")
-        idle = [socket.create_connection(("127.0.0.1", daemon.port)) for _ in range(_DESCRIPTORS)]
-        until("none is left", lambda: len(os.listdir(open_now)) >= _DESCRIPTORS - 1)
 
-        def give_back(count: int) -> None:
-            before = len(os.listdir(open_now))
-            for _ in range(count):
-                idle.pop(0).close()
-            until("they are there again", lambda: len(os.listdir(open_now)) <= before - count // 2)
+        def allow(more: int) -> None:
+            most = max(map(int, os.listdir(open_now))) + 1 + more
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (most, _DESCRIPTORS))
 
-        self.pull(self.small)
-        # A few, which are not enough for all that is asked at once.
-        give_back(_DESCRIPTORS // 10)
-        self.assertEqual(daemon.metrics("crcache_requests_total", status="200"), 0)
-        self.containerd.forget()
-        self.pull(self.large)
-        self.assertGreater(daemon.metrics("crcache_requests_total"), 0)
-        give_back(_DESCRIPTORS // 2)
+        for more in (0, 2, 4, 8):
+            allow(more)
+            self.pull(self.large)
+            self.containerd.forget()
+        self.assertIn("Too many open files", daemon.said())
+        allow(_DESCRIPTORS // 2)
         # What it had no descriptors for it may have taken for the registry's failing, which it remembers for seconds.
         until("it serves all by itself", lambda: self.served(daemon, self.large))
-        give_back(len(idle))
         self.kept(self.large)
         self.kept(self.small)
+
+    def test_strangers(self) -> None:
+        """Clients that take all they can get leave it half of its descriptors; others' pulls go past it, and do not
+        fail. When they have left it serves all by itself.
+        """
+        self.remount(f"size={8 * _ROOM}")
+        limit = f"--nofile={_DESCRIPTORS}:{_DESCRIPTORS}"
+        daemon = self.daemon(self.origin.url, prefix=("prlimit", limit))
+        idle = [socket.create_connection(("127.0.0.1", daemon.port)) for _ in range(_DESCRIPTORS)]
+        refused = "crcache_refused_connections_total"
+        until("no more are taken", lambda: daemon.metrics(refused) >= _DESCRIPTORS // 2)
+        self.pull(self.small)
+        self.assertEqual(daemon.metrics("crcache_requests_total"), 0)
+        self.assertLess(len(os.listdir(f"/proc/{daemon.pid}/fd")), _DESCRIPTORS - _DESCRIPTORS // 4)
+        for each in idle:
+            each.close()
+        until("it serves all by itself", lambda: self.served(daemon, self.small))
 
     def served(self, daemon: Daemon, image: Image) -> bool:
         """Pull it; whether all of its blobs came from crcache."""
