@@ -68,9 +68,9 @@ class Access:
         """Who may read what has just been fetched through the repository."""
         return access.fetching(holding.privacy, openly, self._configured(ask.registry))
 
-    async def tag(self, ask: PullManifest, entry: TagEntry) -> Right:
-        """Who may know what a tag means."""
-        privacy = await self._privacies.find(ask.registry, ask.repository)
+    def tag(self, ask: PullManifest, entry: TagEntry) -> Right:
+        """Who may know what a tag means. What is noted of its repository is in the entry, which saves a look."""
+        privacy = self._privacies.newest(ask.registry, ask.repository, None)
         return access.tag(entry, privacy, self._configured(ask.registry))
 
     async def refused(self, ask: PullManifest | PullBlob) -> bool:

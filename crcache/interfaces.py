@@ -243,7 +243,7 @@ class IStore(Interface):
         """
 
     def tag(registry: Registry, repository: Repository, tag: Tag) -> Deferred[TagEntry | None]:
-        """What the tag was last found to mean."""
+        """What the tag was last found to mean. Of a repository that has refused crcache's own way no tag is open."""
 
     def set_tag(registry: Registry, repository: Repository, tag: Tag, entry: TagEntry) -> Deferred[None]:
         """Note what the tag means. Atomic."""

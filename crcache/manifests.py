@@ -130,7 +130,7 @@ class Manifests:
         entry = await self._entry(ask, tag)
         if entry is None:
             return await self._anew(ask, tag)
-        if await self._access.tag(ask, entry) is Right.GRANTED:
+        if self._access.tag(ask, entry) is Right.GRANTED:
             return await self._granted(ask, tag, entry)
         freshness = judge(entry.checked, self._clock(), self._rules.times(ask.registry))
         if freshness is Freshness.FRESH:

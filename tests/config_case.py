@@ -55,6 +55,7 @@ registries:
     client-cert: tls/client.pem
     client-key: tls/client.key
     insecure-skip-verify: false
+    access: open
     trusted-hosts: [Auth.example.com, "minio.example.com:9000", 10.0.0.7]
     tag-ttl: 5m
     negative-ttl: 1s

@@ -78,6 +78,7 @@ class LoadTests(ConfigCase):
                         client_cert=self.directory / "tls/client.pem",
                         client_key=self.directory / "tls/client.key",
                         times=Times(tag_ttl=300.0, stale_if_error=86400.0, negative_ttl=1.0),
+                        access="open",
                         trusted_hosts=(
                             HostPattern("auth.example.com"),
                             HostPattern("minio.example.com", 9000),

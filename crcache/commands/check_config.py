@@ -174,6 +174,7 @@ def _registry(settings: RegistrySettings) -> dict[str, object]:
             described[key] = str(path)
     if settings.insecure_skip_verify:
         described["insecure-skip-verify"] = True
+    described["access"] = settings.access
     if settings.trusted_hosts:
         described["trusted-hosts"] = [str(each) for each in settings.trusted_hosts]
     return {**described, **_times(settings.times)}

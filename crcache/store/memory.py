@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
@@ -217,7 +218,9 @@ class Memory:
 
     def tag(self, registry: Registry, repository: Repository, tag: Tag) -> Deferred[TagEntry | None]:
         """As L{IStore.tag}."""
-        return succeed(self.tags.get((registry, repository, tag)))
+        found = self.tags.get((registry, repository, tag))
+        closed = (registry, repository) in self.privacies
+        return succeed(replace(found, open=False) if found is not None and closed else found)
 
     def set_tag(self, registry: Registry, repository: Repository, tag: Tag, entry: TagEntry) -> Deferred[None]:
         """As L{IStore.set_tag}."""

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from crcache.errors import StoreError
@@ -111,7 +112,9 @@ class Repositories:
 
     def tag(self, registry: Registry, repository: Repository, tag: Tag) -> TagEntry | None:
         """As L{IStore.tag<crcache.interfaces.IStore>}."""
-        return tag_from(read_small(self._layout.tag(registry, repository, tag), self._clock()))
+        found = tag_from(read_small(self._layout.tag(registry, repository, tag), self._clock()))
+        closed = found is not None and found.open and self.privacy(registry, repository) is not None
+        return replace(found, open=False) if found is not None and closed else found
 
     def set_tag(self, registry: Registry, repository: Repository, tag: Tag, entry: TagEntry) -> None:
         """As L{IStore.set_tag<crcache.interfaces.IStore>}."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,9 @@ class ClientCase(AsyncTestCase):
     def trace(self, instance: Instance | None = None) -> list[str]:
         """Every file and directory below the cache directory."""
         root = (instance or self.cache).config.cache_directory
-        return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+        # Not rglob, which fails if a directory vanishes meanwhile.
+        found = [os.path.join(at, name) for at, below, files in os.walk(root) for name in (*below, *files)]
+        return sorted(os.path.relpath(path, root) for path in found)
 
 
 def blob_path(digest: str, repository: str = REPO, ns: str | None = NAME) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from crcache.facts import Fetched, Holding, Membership, Privacy, TagEntry, Verdict
 from crcache.grammar.digest import Digest
-from crcache.grammar.reference import DOCKER_IO, Repository
+from crcache.grammar.reference import DOCKER_IO, Repository, Tag
 from tests.store.stores import ALPINE, DATA, DIGEST, GHCR, LATEST, NGINX, StoreCase, content_of
 
 ASKED = Privacy(1_700_000_000.0, ('Bearer realm="https://auth.test/token",service="x"', 'Basic realm="y"'))
@@ -148,6 +148,16 @@ class Privacies(StoreCase):
             await self.store.set_privacy(DOCKER_IO, ALPINE, None)
             self.assertIsNone(await self.store.privacy(DOCKER_IO, ALPINE))
         self.assertIsNotNone(await self.store.member(DOCKER_IO, ALPINE, DIGEST))
+
+    async def test_tags(self) -> None:
+        """While a repository is private none of its tags is open; afterwards those are that were found openly."""
+        for tag, opened in ((LATEST, True), (Tag("private"), False)):
+            entry = TagEntry(DIGEST, "a/b", 7, 1.5, opened)
+            await self.store.set_tag(DOCKER_IO, ALPINE, tag, entry)
+            await self.store.set_privacy(DOCKER_IO, ALPINE, ASKED)
+            self.assertEqual(await self.store.tag(DOCKER_IO, ALPINE, tag), replace(entry, open=False))
+            await self.store.set_privacy(DOCKER_IO, ALPINE, None)
+            self.assertEqual(await self.store.tag(DOCKER_IO, ALPINE, tag), entry)
 
     async def test_again(self) -> None:
         """The last refusal counts, and the challenges that came with it."""
