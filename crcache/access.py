@@ -88,8 +88,8 @@ class Access:
         """Whether the client may read what the repository has privately; asks the origin with a HEAD if nobody knows.
 
         @param query: asks for what the client wants.
-        @return: C{False} if a HEAD does not tell: the client has no credentials, or the origin takes no HEAD. What it
-            says to a GET counts then.
+        @return: C{False} if a HEAD does not tell: the client has no credentials, or the origin takes no HEAD, or it
+            refuses them, but may let crcache's own way in by now. What it says to a GET counts then.
         @raise OriginError: as the origin refuses the client, or with what is known if it cannot be asked.
         """
         authorization = ask.client.authorization
@@ -103,6 +103,8 @@ class Access:
             return bool(found)
         if isinstance(found, AWAY):
             raise await self.instead(ask, found)
+        if await self._privacies.lately(ask.registry, ask.repository) is None:
+            return False
         raise found
 
     async def _proved(self, head: Query, authorization: Secret) -> bool | OriginError | None:

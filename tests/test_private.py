@@ -150,9 +150,11 @@ class ManifestTests(PrivateCase):
         self.assertEqual(self.used(), [])
 
     def test_wrong_token(self) -> None:
-        """One that the origin refuses gets its refusal, each time."""
+        """One that the origin refuses gets its refusal, each time; now and then crcache's own way is tried as well."""
         self.warm()
         self.day.now += 10
+        self.assertChallenged(self.manifest(authorization=WRONG))
+        self.assertEqual(self.used(), [("HEAD", WRONG), ("GET", None), ("HEAD", WRONG)])
         for ask in self.asks(authorization=WRONG):
             self.assertChallenged(ask)
             self.assertEqual(self.used(), [("HEAD", WRONG)])
@@ -394,6 +396,17 @@ class TurnedTests(PrivateCase):
         for ask in self.asks():
             self.assertIs(self.cache_status(ask), CacheStatus.HIT)
         self.assertEqual(self.used(), [])
+
+    def test_opened_again_to_all(self) -> None:
+        """Credentials of no use do not keep anybody from what crcache's own way gets again."""
+        self.refusal(self.manifest(Tag("2.0")), Unauthorized)
+        self.good.add(None)  # type: ignore[arg-type]
+        privacy = self.successResultOf(self.store.privacy(REGISTRY, REPOSITORY))
+        for ask in self.asks(authorization=WRONG):
+            self.build()
+            self.store.set_privacy(REGISTRY, REPOSITORY, privacy)
+            self.day.now += 10
+            self.assertIn(self.cache_status(ask), (CacheStatus.HIT, CacheStatus.STORED))
 
     def test_what_was_private_opens(self) -> None:
         """What was fetched with somebody's credentials opens when crcache's own way gets it, and not before."""
