@@ -436,6 +436,14 @@ class BlobTests(PrivateCase):
         self.day.now += 10
         self.assertChallenged(self.blob(DIGEST))
 
+    def test_just_refused(self) -> None:
+        """For some seconds crcache's own way is not tried again, for blobs that are not here either."""
+        self.assertChallenged(self.manifest())
+        self.queries()
+        for _ in range(3):
+            self.assertChallenged(self.blob(DIGEST))
+        self.assertEqual(self.used(), [])
+
     def test_heads(self) -> None:
         """A HEAD is answered to the same clients as a GET."""
         self.warm()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from crcache.asks import PullBlob
-from crcache.errors import BlobUnknown, BodyCut, OriginLied, Unauthorized
+from crcache.errors import BlobUnknown, BodyCut, Denied, OriginLied, Unauthorized
 from crcache.facts import Query
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Repository, Tag
-from crcache.outcomes import Blob, CacheStatus
+from crcache.outcomes import Blob, CacheStatus, Outcome
 from crcache.secret import Secret
+from crcache.store.marks import Marks
 from crcache.testing.upstream import Turn
-from tests.story import CHALLENGE, LAYER, TOKEN
-from tests.test_private import DIGEST, EVIL, WRONG, PrivateCase
+from tests.story import CHALLENGE, LAYER, OTHER_REPOSITORY, TOKEN
+from tests.test_private import DIGEST, EVIL, LATER, WRONG, PrivateCase
 
 SMALL = b'{"config": {"Env": ["PASSWORD=of somebody else"]}}'
 
@@ -167,3 +171,108 @@ class UnreadableTests(PrivateCase):
         self.good.add(None)  # type: ignore[arg-type]
         self.day.now += 10
         self.assertIs(self.pull().cache, CacheStatus.STORED)
+
+
+class ProofTests(PrivateCase):
+    """Several wait for the origin's word on whom it lets in."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.warm()
+        self.day.now += 1
+
+    def test_each_for_himself(self) -> None:
+        """What it says to one says nothing of who asks with other credentials at the same time."""
+        held = Turn(hold=True)
+        self.upstream.rule = lambda query: self.rule(query) or (held if query.method == "HEAD" else None)
+        let_in = self.cache.handle(self.blob(DIGEST, authorization=LATER))
+        refused = self.cache.handle(self.blob(DIGEST, authorization=WRONG))
+        self.assertEqual(self.used()[:2], [("HEAD", LATER), ("HEAD", WRONG)])
+        held.release()
+        self.assertIsInstance(self.successResultOf(let_in), Blob)
+        self.failureResultOf(refused, Unauthorized)
+
+    def test_each_object(self) -> None:
+        """What it says of one object that it does not give says nothing of the others."""
+        held = Turn(hold=True, status=403)
+        self.heads = None
+        rule = self.rule
+        self.upstream.rule = lambda query: rule(query) or (held if query.reference == self.digest else None)
+        blocked = self.cache.handle(self.manifest(self.digest, authorization=LATER))
+        other = self.cache.handle(self.blob(DIGEST, authorization=LATER))
+        held.release()
+        self.failureResultOf(blocked, Denied)
+        found = self.successResultOf(other)
+        assert isinstance(found, Blob)
+        self.assertIs(found.cache, CacheStatus.HIT)
+
+
+class OtherProcessTests(PrivateCase):
+    """Another process fetches a private body, or has left one that is all there."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.assertChallenged(self.manifest())
+        self.slow = Turn(stall=3)
+        self.upstream.rule = lambda query: self.rule(query) or (self.slow if query.method == "GET" else None)
+        self.assertIsInstance(self.outcome(self.blob(DIGEST, authorization=TOKEN)), Blob)
+        self.before = self.fills
+        self.build()
+        self.refusal(self.manifest(), Unauthorized)
+
+    def pulling(self, authorization: Secret | None) -> Deferred[Outcome]:
+        """Ask, and let the process look at what the other one does."""
+        handling = self.cache.handle(self.blob(DIGEST, authorization=authorization))
+        self.settle()
+        return handling
+
+    def test_strangers(self) -> None:
+        """Following it is for those whom the origin lets in."""
+        self.queries()
+        for authorization in (None, WRONG):
+            self.failureResultOf(self.pulling(authorization), Unauthorized)
+        found = self.successResultOf(self.pulling(LATER))
+        self.slow.release()
+        assert isinstance(found, Blob)
+        self.assertEqual(self.read(found), LAYER)
+
+    def test_left(self) -> None:
+        """So is what needs no further question to be complete."""
+        self.settle()
+        (fill,) = self.store.fills.values()
+        os.pwrite(fill.data, LAYER, 0)
+        marks = Marks(fill.marks, bytes(16))
+        came = marks.readable(0)
+        self.successResultOf(self.before.stop())
+        marks.add(came, len(LAYER) - came)
+        self.queries()
+        self.failureResultOf(self.pulling(WRONG), Unauthorized)
+
+
+class OtherRepositoryTests(PrivateCase):
+    """Another repository of the registry gives everyone what a private one has as well, and is just being asked."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.warm()
+        del self.store.contents[DIGEST]
+        self.slow = Turn(stall=3)
+        self.upstream.rule = lambda query: self.rule(query) or (self.slow if query.method == "GET" else None)
+        self.assertIsInstance(self.outcome(self.blob(DIGEST, repository=OTHER_REPOSITORY)), Blob)
+        self.day.now += 10
+
+    def assertClosed(self) -> None:
+        """That the private one has it is for those whom its origin lets in."""
+        for authorization in (None, WRONG):
+            handling = self.cache.handle(self.blob(DIGEST, authorization=authorization))
+            self.settle()
+            self.failureResultOf(handling, Unauthorized)
+
+    def test_same_process(self) -> None:
+        """By this process."""
+        self.assertClosed()
+
+    def test_other_process(self) -> None:
+        """By another one."""
+        self.build()
+        self.assertClosed()
