@@ -60,6 +60,10 @@ class Access:
         found = await self._store.holding(ask.registry, ask.repository, digest)
         return replace(found, privacy=self._privacies.newest(ask.registry, ask.repository, found.privacy))
 
+    def anyone(self, ask: PullManifest | PullBlob) -> bool:
+        """Whether the registry is configured so that what one client's credentials open is for all."""
+        return access.anyone(self._configured(ask.registry))
+
     def content(self, ask: PullManifest | PullBlob, holding: Holding) -> Right:
         """Who may read the content."""
         return access.content(holding, self._configured(ask.registry))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from crcache.errors import (
@@ -216,6 +217,18 @@ class ManifestTests(PrivateCase):
         self.down = None
         self.assertIs(self.pull(self.manifest(authorization=TOKEN)).cache, CacheStatus.HIT)
 
+    def test_hidden(self) -> None:
+        """A 404 to those without credentials is how some registries hide what is private: nothing is forgotten."""
+        self.warm()
+        self.upstream.rule = lambda query: None if query.authorization in self.good else Turn(status=404)
+        for _ in range(2):
+            self.day.now += 61
+            self.refusal(self.manifest(), ManifestUnknown)
+            self.assertIn((REGISTRY, REPOSITORY, TAG), self.store.tags)
+            self.queries()
+            self.assertEqual(self.pull(self.manifest(authorization=LATER)).digest, self.digest)
+            self.assertIn(("HEAD", LATER), self.used())
+
     def test_heads_refused(self) -> None:
         """Of an origin that takes no HEADs a GET tells who may."""
         self.warm()
@@ -267,6 +280,26 @@ class OpenTests(PrivateCase):
             self.assertIs(self.cache_status(ask), CacheStatus.HIT)
         self.assertEqual(self.used(), [])
 
+    def test_stale(self) -> None:
+        """A tag that only clients' credentials can renew is served as it was known, to those who cannot."""
+        self.warm()
+        self.day.now += 61
+        for _ in range(2):
+            for authorization in (None, WRONG):
+                for body in (True, False):
+                    found = self.pull(self.manifest(authorization=authorization, body=body))
+                    self.assertEqual((found.digest, found.cache), (self.digest, CacheStatus.STALE_IF_ERROR))
+            self.day.now += 20
+        moved = self.add_image(TAG, note="moved")
+        self.assertEqual(self.pull(self.manifest(authorization=TOKEN)).digest, moved)
+        self.assertEqual(self.pull(self.manifest()).digest, moved)
+
+    def test_too_old(self) -> None:
+        """But not for ever."""
+        self.warm()
+        self.day.now += 661
+        self.assertChallenged(self.manifest())
+
     def test_named_elsewhere(self) -> None:
         """Naming its digest through another repository opens nothing all the same."""
         self.warm()
@@ -298,6 +331,7 @@ class UnreachableTests(PrivateCase):
             self.day.now += seconds
             for ask in (*self.asks(), *self.asks(authorization=LATER), *self.asks(authorization=WRONG)):
                 self.assertChallenged(ask)
+                self.assertChallenged(replace(ask, body=False))
 
     def test_after_a_restart(self) -> None:
         """The challenge is on disk; who was let in is not, where no other process knows."""
