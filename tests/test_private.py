@@ -504,6 +504,16 @@ class BlobTests(PrivateCase):
         turn.release()
         self.assertEqual(self.read(found), LAYER)
 
+    def test_goes_on(self) -> None:
+        """What is carried on from the origin is asked for with the same client's credentials, and no others."""
+        self.warm()
+        for authorization in (TOKEN, LATER):
+            found = self.outcome(self.blob(DIGEST, authorization=authorization))
+            assert isinstance(found, Blob) and found.rest is not None
+            self.queries()
+            self.successResultOf(found.rest.ask(5, None)).abort()
+            self.assertEqual(self.used(), [("GET", authorization)])
+
     def test_open_layer(self) -> None:
         """A layer that some repository gives everyone is not fetched again for a private one that names it."""
         self.fetch(self.blob(DIGEST, repository=OTHER_REPOSITORY))
