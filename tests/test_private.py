@@ -504,6 +504,22 @@ class BlobTests(PrivateCase):
         turn.release()
         self.assertEqual(self.read(found), LAYER)
 
+    def test_refused_do_not_lend(self) -> None:
+        """With what the origin has refused, a fetch that breaks off is not gone on with."""
+        self.assertChallenged(self.manifest())
+        turn = Turn(stall=100)
+        self.upstream.rule = lambda query: self.rule(query) or (turn if query.method == "GET" else None)
+        self.outcome(self.blob(DIGEST, authorization=TOKEN))
+        for _ in range(3):
+            self.assertChallenged(self.blob(DIGEST, authorization=WRONG))
+        fill = self.fills.running(REGISTRY, DIGEST, REPOSITORY)
+        assert fill is not None and fill.lending is not None
+        self.queries()
+        self.successResultOf(fill.lending.ask(fill.query)).abort()
+        self.assertEqual(self.used(), [("GET", TOKEN)])
+        turn.release()
+        self.settle()
+
     def test_goes_on(self) -> None:
         """What is carried on from the origin is asked for with the same client's credentials, and no others."""
         self.warm()
