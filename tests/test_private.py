@@ -389,6 +389,14 @@ class TurnedTests(PrivateCase):
             self.assertIn(self.cache_status(ask), (CacheStatus.HIT, CacheStatus.MISS))
         self.assertEqual({method for method, _ in self.used()}, {"HEAD"})
 
+    def test_noticed_by_heads(self) -> None:
+        """A HEAD for a stale tag does as well, and tells nothing of what the tag meant."""
+        self.day.now += 61
+        for authorization in (None, WRONG):
+            self.assertChallenged(self.manifest(body=False, authorization=authorization))
+        for ask in self.asks():
+            self.assertChallenged(replace(ask, body=False))
+
     def test_another_tag(self) -> None:
         """Any of its tags does, and a 403 as well."""
         self.upstream.rule = lambda query: Turn(status=403) if query.authorization is None else None
