@@ -1,5 +1,6 @@
 # Two environments, both with crcache installed from this directory so that edits take effect at once:
-# .venv has the newest of everything crcache needs, and the development tools; .venv-oldest has Debian 12's versions.
+# .venv has the newest of everything crcache needs, and the development tools; .venv-oldest has Debian 12's versions;
+# .venv-audit what asks for known weaknesses.
 # PYTHON=... chooses the interpreter that they are made with, ARGS="..." goes to what is run.
 
 # Any other editable mode hides the plugin from twistd; setuptools warns that this one may go, so it is pinned.
@@ -13,7 +14,7 @@ TESTS := $(sort $(filter-out tests.real,$(subst /,.,$(patsubst %/__init__.py,%,$
 # The schemas that manifests are held against are among the development tools only.
 TESTS_OLDEST := $(filter-out tests.test_kubernetes,$(TESTS))
 
-.PHONY: help venv run test test-oldest check format test-real chaos bench dist deb rpm image clean
+.PHONY: help venv run test test-oldest check format test-real fuzz audit chaos bench dist deb rpm image clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -29,10 +30,11 @@ test: .venv/made ## the fast tests, on the newest versions of what crcache needs
 test-oldest: .venv-oldest/made ## the same, on Debian 12's versions
 	.venv-oldest/bin/trial $(ARGS) $(TESTS_OLDEST)
 
-check: .venv/made ## format, lint, types, and who may import whom
+check: .venv/made ## format, lint, types, security, and who may import whom
 	.venv/bin/ruff format --check --quiet .
 	.venv/bin/ruff check --quiet .
 	.venv/bin/mypy
+	.venv/bin/bandit --quiet --recursive --configfile pyproject.toml crcache twisted setup.py
 	.venv/bin/trial --reporter=text tests.test_imports
 
 format: .venv/made ## put the code into shape
@@ -42,6 +44,12 @@ format: .venv/made ## put the code into shape
 test-real: .venv/made ## against real registries and clients; as root, missing Debian packages are installed
 	tools/install-packages.sh $(REAL)
 	.venv/bin/trial $(ARGS) tests.real
+
+fuzz: .venv/made ## say everything to all that reads: ten minutes, or ARGS="--minutes 60 --seed 7"
+	.venv/bin/python -m tests.fuzz $(ARGS)
+
+audit: .venv/made .venv-audit/made ## known weaknesses of what crcache runs with, asked of the package index
+	tools/audit.sh
 
 chaos: .venv/made ## pull while everything fails: ten minutes, or ARGS="--minutes 1 --seed 2"
 	.venv/bin/python -m tests.chaos $(ARGS)
@@ -63,7 +71,7 @@ image: ## container image, with buildah: crcache:VERSION, or TAG=...; BASE=... f
 	packaging/container/build.sh $(TAG)
 
 clean: ## remove all that was made, the environments too
-	rm -rf .venv .venv-oldest build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-audit build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache
 	rm -f twisted/plugins/dropin.cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -77,4 +85,9 @@ clean: ## remove all that was made, the environments too
 	.venv-oldest/bin/python $(PIP_INSTALL) --no-build-isolation --requirement requirements/oldest.txt
 	.venv-oldest/bin/python $(PIP_INSTALL) --no-deps $(EDITABLE)
 	.venv-oldest/bin/python -m pip check --disable-pip-version-check
+	touch $@
+
+.venv-audit/made: requirements/build.txt requirements/audit.txt tools/make-venv.sh
+	tools/make-venv.sh .venv-audit requirements/build.txt
+	.venv-audit/bin/python $(PIP_INSTALL) --requirement requirements/audit.txt
 	touch $@

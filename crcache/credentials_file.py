@@ -126,6 +126,8 @@ def _parse_json(source: str, text: str) -> Mapping[str, object] | None:
         if source.endswith(".json"):
             raise ConfigError(one_line(f"{source}:{error.lineno}: is not JSON: {error.msg}")) from None
         return None
+    except ValueError:
+        raise ConfigError(one_line(f"{source}:1: has a number in it that is too long")) from None
     return value if isinstance(value, dict) else None
 
 

@@ -66,6 +66,7 @@ class Membership:
     @ivar since: when that was first known, in seconds since the epoch; C{None} lets the store note the time.
     @ivar fetched: whether the bytes came through this repository, too; otherwise its origin, or one of its manifests,
         has but named them, which anybody can do. C{Fetched.OPENLY} is always C{open}.
+    @ivar named: only another manifest says so: its word on type and size does not stand against the origin's own.
     """
 
     digest: Digest
@@ -74,6 +75,7 @@ class Membership:
     open: bool = True
     since: float | None = None
     fetched: Fetched = Fetched.NEVER
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class Holding:
     """All that is known of a repository and a digest.
 
     @ivar member: C{None}: that it holds it is not known.
-    @ivar given: whether some repository has given everyone this content, all of it.
+    @ivar given: whether some repository that is not private, as far as is known, gives everyone this content: all of it
+        came through it in crcache's own way.
     @ivar privacy: C{None}: as far as is known, the repository is open.
     """
 

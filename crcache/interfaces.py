@@ -224,8 +224,8 @@ class IStore(Interface):
 
     def enrol(registry: Registry, repository: Repository, memberships: Sequence[Membership]) -> Deferred[None]:
         """Note that this repository holds these. An open membership is never replaced by one that is not, nor one that
-        was fetched by one that was not, or less openly. Content that was fetched openly is given to everyone from now
-        on."""
+        was fetched by one that was not, or less openly. Content that was fetched openly the repository gives to
+        everyone from now on, unless it is noted as private; of each content the first eight givers are noted."""
 
     def holding(registry: Registry, repository: Repository, digest: Digest) -> Deferred[Holding]:
         """All that is known of this repository and this digest, at once. Last use is noted (at most hourly)."""
@@ -235,6 +235,9 @@ class IStore(Interface):
 
     def set_privacy(registry: Registry, repository: Repository, privacy: Privacy | None) -> Deferred[None]:
         """Note that it has, or (C{None}) that it has not. Idempotent.
+
+        As long as it is noted as private the repository gives nothing to everyone: what it gave is taken back, and what
+        was fetched openly through it is given again when it is open again. What others give stays given.
 
         Nothing is noted of a repository that nothing else is known of: clients can name any.
         """

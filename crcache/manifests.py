@@ -118,7 +118,8 @@ class Manifests:
         except StoreError as problem:
             _failed("reading the cache", ask, problem)
             return None
-        if body is None or not (kind in KNOWN or await self._provenance.declared(body, kind)):
+        # Of what only another manifest names, the type has to be what it says of itself.
+        if body is None or not ((kind in KNOWN and not member.named) or await self._provenance.declared(body, kind)):
             return None
         if right is Right.GRANTED and not await self._access.admits(ask, question(ask, digest, "HEAD")):
             return None

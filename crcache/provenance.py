@@ -124,7 +124,7 @@ class Provenance:
         granted, body, (digest, kind, children) = await self._received(query, client)
         found = Manifest(digest, kind, len(body), body, CacheStatus.BYPASS)
         openly = granted.open
-        members = [Membership(child.digest, child.media_type, child.size, openly) for child in children]
+        members = [Membership(child.digest, child.media_type, child.size, openly, named=True) for child in children]
         if not self._keep:
             await self._note(query, members, None, found, openly)
             return found

@@ -44,4 +44,5 @@ def format_duration(seconds: float) -> str:
         count = exact / size
         if count == count.to_integral_value():
             return f"{count:.0f}{unit}"
-    return f"{exact:f}s"
+    # No more decimals than can be read again: in thousandths there are three fewer of them.
+    return f"{exact:f}s" if exact == round(exact, 9) else f"{(exact * 1000).normalize():f}ms"

@@ -169,6 +169,9 @@ def parse_yaml(file: str, text: str) -> Entry:
         raise ConfigError(f"{file}:{line}: is not YAML: there is a control character in it") from None
     except RecursionError:
         raise ConfigError(f"{file}:1: is nested too deeply") from None
+    except (ValueError, OverflowError):
+        # PyYAML's own, where an escape names no character, or a version has thousands of digits.
+        raise ConfigError(f"{file}:1: is not YAML: an escape or a number somewhere in it is out of range") from None
     if node is None:
         mark = yaml.Mark(file, 0, 0, 0, None, 0)
         node = yaml.MappingNode("tag:yaml.org,2002:map", [], mark, mark)

@@ -16,10 +16,7 @@ from tests.config_case import ConfigCase
 from tests.real.printed import blocks, parse_block
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [
-    "README.md",
-    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")) if ".part." not in path.name),
-]
+DOCUMENTS = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 #: Those in which nothing is printed that is not run.
 STRICT = ("docs/install.md", "docs/operate.md")
 #: Commands, whichever way they are fenced.
@@ -133,7 +130,7 @@ class LinkTests(ConfigCase):
     def test_links(self) -> None:
         """A link to a file, or to a heading, leads there."""
         seen = 0
-        for document in [*DOCUMENTS, "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"]:
+        for document in [*DOCUMENTS, "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "benchmarks/README.md"]:
             for target in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
                 if "://" in target:
                     continue

@@ -117,7 +117,8 @@ class ContentTests(SynchronousTestCase):
         names = contents(built().sdist)
         self.assertLessEqual(files("crcache", "tests", "benchmarks") | {PLUGIN}, names)
         for expected in (
-            *("LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml", ".ci/run"),
+            *("LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile", "pyproject.toml"),
+            *(".ci/run", "tools/audit.sh", "requirements/audit.txt"),
             *("docs/architecture.md", "requirements/oldest.txt", "tests/real/packages.txt", "tools/make-venv.sh"),
             "systemd/crcache.yaml",
         ):

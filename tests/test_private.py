@@ -8,6 +8,7 @@ from typing import Any
 from crcache.errors import (
     AccessUnknown,
     BlobUnknown,
+    CrcacheError,
     Denied,
     ManifestUnknown,
     OriginFailed,
@@ -420,23 +421,114 @@ class TurnedTests(PrivateCase):
         for ask in self.asks():
             self.assertChallenged(ask)
 
-    def test_other_repositories(self) -> None:
-        """Another repository that gave the same content openly goes on giving it."""
-        self.fetch(self.blob(DIGEST, repository=OTHER_REPOSITORY))
+    def turn(self) -> None:
+        """It is noticed."""
         self.day.now += 61
         self.assertChallenged(self.manifest())
-        self.assertIs(self.cache_status(self.blob(DIGEST, repository=OTHER_REPOSITORY)), CacheStatus.HIT)
+        self.queries()
+
+    def elsewhere(self, **client: Any) -> list[tuple[Any, type[CrcacheError]]]:
+        """What somebody asks his own registry for, and how his registry refuses it."""
+        where: dict[str, Any] = {"registry": EVIL, "repository": REPOSITORY, **client}
+        return [
+            (self.manifest(self.digest, **where), ManifestUnknown),
+            (self.blob(DIGEST, **where), BlobUnknown),
+            (self.blob(DIGEST, span=(0, 10), **where), BlobUnknown),
+        ]
+
+    def name(self) -> None:
+        """His registry has an index that names the manifest, a manifest that names the layer, and HEADs of both."""
+        rule = self.upstream.rule
+        self.add(index(self.upstream.content[TAG]), Tag("index"), media_type=OCI_INDEX)
+        self.add(image(LAYER, note="mine"), Tag("mine"), media_type=OCI_MANIFEST)
+        for tag in Tag("index"), Tag("mine"):
+            self.pull(self.manifest(tag, registry=EVIL))
+        self.upstream.rule = lambda query: None if query.method == "HEAD" else Turn(status=404)
+        self.pull(self.manifest(TAG, registry=EVIL, body=False))
+        self.cache_status(self.blob(DIGEST, registry=EVIL, body=False))
+        self.upstream.rule = rule
+
+    def assertOpenElsewhere(self) -> None:
+        """Whoever names it is served from disk."""
+        for authorization in (None, WRONG, TOKEN):
+            for ask, _ in self.elsewhere(authorization=authorization):
+                self.assertIs(self.cache_status(ask), CacheStatus.HIT)
+
+    def assertClosedElsewhere(self) -> None:
+        """Whoever names it gets what his own registry sends, and that has none of it."""
+        rule, self.upstream.rule = self.upstream.rule, lambda query: Turn(status=404)
+        for authorization in (None, WRONG, TOKEN):
+            for ask, error in self.elsewhere(authorization=authorization):
+                self.queries()
+                self.refusal(ask, error)
+                self.assertLessEqual({query.registry for query in self.queries()}, {EVIL})
+        self.upstream.rule = rule
+
+    def test_named_before(self) -> None:
+        """What another registry named while it was open is not open there any more."""
+        self.name()
+        self.assertOpenElsewhere()
+        self.turn()
+        self.assertClosedElsewhere()
+
+    def test_named_afterwards(self) -> None:
+        """Nor does what it names afterwards open it, in a manifest, an index or a HEAD."""
+        self.turn()
+        self.name()
+        self.assertClosedElsewhere()
+
+    def test_named_and_fetched_privately(self) -> None:
+        """Nor when those who are let in pull it again."""
+        self.turn()
+        for ask in self.asks(authorization=TOKEN):
+            self.cache_status(ask)
+        self.name()
+        self.assertClosedElsewhere()
+
+    def test_other_repositories(self) -> None:
+        """Another repository whose origin has sent the same content openly goes on giving it; what it never sent
+        stays closed."""
+        ask = self.blob(DIGEST, registry=OTHER_REGISTRY)
+        self.name()
+        self.store.drop(DIGEST)
+        self.fetch(ask)
+        self.turn()
+        self.assertIs(self.cache_status(ask), CacheStatus.HIT)
+        self.assertIs(self.cache_status(self.blob(DIGEST, registry=EVIL)), CacheStatus.HIT)
+        manifest, error = self.elsewhere()[0]
+        self.upstream.rule = lambda query: Turn(status=404)
+        self.refusal(manifest, error)
+
+    def test_confirmed_elsewhere(self) -> None:
+        """Another repository that had but confirmed it has to send it once, to whoever asks; then it is a hit there,
+        and still closed where it turned private."""
+        ask = self.blob(DIGEST, repository=OTHER_REPOSITORY)
+        self.fetch(ask)
+        self.assertEqual(self.used(), [("HEAD", None)])
+        self.assertIs(self.store.members[REGISTRY, OTHER_REPOSITORY, DIGEST].fetched, Fetched.NEVER)
+        self.turn()
+        found = self.outcome(ask)
+        assert isinstance(found, Relayed) and found.proved is not None
+        self.assertEqual((found.cache, self.used()), (CacheStatus.BYPASS, [("GET", None)]))
+        found.answer.abort()
+        found.proved(len(LAYER))
+        self.assertIs(self.cache_status(ask), CacheStatus.HIT)
+        self.assertEqual(self.used(), [])
+        self.day.now += 10
+        self.assertChallenged(self.blob(DIGEST))
 
     def test_opened_again(self) -> None:
-        """When its origin lets crcache's own way in again, all is as before."""
-        self.day.now += 61
-        self.assertChallenged(self.manifest())
+        """When its origin lets crcache's own way in again, all is as before, for those who name it, too."""
+        self.name()
+        self.turn()
+        self.assertClosedElsewhere()
         self.good.add(None)  # type: ignore[arg-type]
         self.day.now += 10
         self.pull()
         self.queries()
         for ask in self.asks():
             self.assertIs(self.cache_status(ask), CacheStatus.HIT)
+        self.assertOpenElsewhere()
         self.assertEqual(self.used(), [])
 
     def test_opened_again_to_all(self) -> None:
@@ -448,7 +540,7 @@ class TurnedTests(PrivateCase):
             self.build()
             self.store.set_privacy(REGISTRY, REPOSITORY, privacy)
             self.day.now += 10
-            self.assertIn(self.cache_status(ask), (CacheStatus.HIT, CacheStatus.STORED))
+            self.assertIn(self.cache_status(ask), (CacheStatus.STORED, CacheStatus.BYPASS))
 
     def test_what_was_private_opens(self) -> None:
         """What was fetched with somebody's credentials opens when crcache's own way gets it, and not before."""

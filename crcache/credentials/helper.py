@@ -29,7 +29,7 @@ LIMIT = 64 << 10
 #: What a helper says, with an exit status of 1, if it has none.
 _NONE = b"credentials not found in native keychain"
 #: The user name that comes with an identity token.
-_TOKEN = "<token>"  # noqa: S105
+_TOKEN = "<token>"  # noqa: S105 # nosec B105
 #: What is the daemon's own in its environment.
 _OWN = ("CRCACHE_", "NOTIFY_", "LISTEN_", "WATCHDOG_")
 

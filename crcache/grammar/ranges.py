@@ -146,7 +146,7 @@ def parse_content_range(header: str | None) -> ContentRange | None:
     if not (_sane(first) and _sane(last) and (total == "*" or _sane(total))):
         return None
     parsed = ContentRange(int(first), int(last) + 1, None if total == "*" else int(total))
-    if parsed.start >= parsed.stop or (parsed.total is not None and parsed.stop > parsed.total):
+    if not parsed.start < parsed.stop <= _LARGEST or (parsed.total is not None and parsed.stop > parsed.total):
         return None
     return parsed
 

@@ -94,6 +94,8 @@ def _read(files: Files, text: str | None) -> dict[str, Any]:
         document = json.loads(text) if text and text.strip() else {}
     except json.JSONDecodeError as error:
         raise ConfigError(f"{shown}:{error.lineno}: is not JSON: {error.msg[:1].lower()}{error.msg[1:]}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{shown}: is nested too deeply, or a number in it is too long") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{shown}: must be a JSON object")
     for key in _KEYS:
@@ -137,7 +139,7 @@ def _read_record(files: Files) -> dict[str, list[str]]:
     try:
         added = json.loads(text)["what crcache hosts added"]
         return {key: [str(each) for each in added[key]] for key in _KEYS if key in added}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"{files.shown(_RECORD)}: is damaged: remove it, and crcache from {_FILE}") from error
 
 

@@ -28,6 +28,9 @@ def read_toml(files: Files, path: str) -> dict[str, Any] | None:
         line = f":{place[1]}" if place else ""
         reason = _PLACE.sub("", message)
         raise ConfigError(f"{files.shown(path)}{line}: is not TOML: {reason[:1].lower()}{reason[1:]}") from error
+    except (ValueError, RecursionError) as error:
+        # Plain ones are Python's own, of numbers with thousands of digits.
+        raise ConfigError(f"{files.shown(path)}: is nested too deeply, or a number in it is too long") from error
 
 
 def table(document: object, *keys: str) -> dict[str, Any]:

@@ -83,20 +83,6 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def is_marked(path: Path, now: float) -> bool:
-    """Whether there is a file at that path, as far as anybody can tell. Its use is noted, hourly at most."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return False
-    if not stat.S_ISREG(found.st_mode):
-        return False
-    if abs(now - found.st_mtime) > HOURLY:
-        with contextlib.suppress(OSError):
-            os.utime(path, (now, now), follow_symlinks=False)
-    return True
-
-
 def size_of(path: Path) -> int:
     """How many bytes the file at a path has; none if there is no such file."""
     try:
@@ -122,14 +108,18 @@ def link_over(fd: int, path: Path) -> None:
     finally:
         os.close(directory)
     try:
-        _into_place(draft, path)
+        into_place(draft, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(draft)
         raise
 
 
-def _into_place(draft: Path, path: Path) -> None:
+def into_place(draft: Path, path: Path) -> None:
+    """Give a draft the name that it was made for, whatever has that now.
+
+    @raise OSError: as rename(2).
+    """
     try:
         os.rename(draft, path)
     except IsADirectoryError:
@@ -199,7 +189,7 @@ def write_atomically(
             ready(fd)
         finally:
             os.close(fd)
-        _into_place(draft, path)
+        into_place(draft, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(draft)
@@ -217,14 +207,16 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def read_small(path: Path, now: float) -> Mapping[str, Any] | None:
-    """A small JSON object; C{None} if it is missing, cut short, or anything else. Its use is noted, hourly at most."""
+def read_small(path: Path, now: float | None) -> Mapping[str, Any] | None:
+    """A small JSON object; C{None} if it is missing, cut short, or anything else. Its use is noted, hourly at most; not
+    at all without a time."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:
-        touch(fd, now)
+        if now is not None:
+            touch(fd, now)
         found = json.loads(os.read(fd, _SMALL))
     except (OSError, ValueError, RecursionError):
         return None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from crcache.errors import CrcacheError
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository, Tag
 
@@ -47,8 +50,12 @@ class Layout:
         return self.blobs / digest.algorithm / digest.hex
 
     def given(self, digest: Digest) -> Path:
-        """That some repository has given everyone this content."""
+        """Of the repositories that give everyone this content."""
         return self.openly / digest.algorithm / digest.hex
+
+    def giver(self, registry: Registry, repository: Repository, digest: Digest) -> Path:
+        """That this repository gives everyone this content. No name of either holds what stands between them."""
+        return self.given(digest) / hashlib.sha256(f"{registry}\0{repository}".encode()).hexdigest()[:32]
 
     def fill(self, registry: Registry, digest: Digest, repository: Repository | None = None) -> Place:
         """A fill; one for the clients of one repository is apart.
@@ -74,6 +81,18 @@ class Layout:
     def privacy(self, registry: Registry, repository: Repository) -> Path:
         """That a repository has refused crcache's own way."""
         return self._repository(registry, repository) / "_private"
+
+    def held(self, registry: Registry, repository: Repository) -> list[Digest]:
+        """The digests that a repository holds, as far as anybody can tell. Blocks."""
+        try:
+            names = os.listdir(self._digests(registry, repository))
+        except OSError:
+            return []
+        digests = []
+        for name in names:
+            with contextlib.suppress(CrcacheError):
+                digests.append(Digest.parse(name.replace("-", ":", 1)))
+        return digests
 
     def known(self, registry: Registry, repository: Repository) -> tuple[Path, Path]:
         """The directories of which one is there if anything else is known of a repository."""

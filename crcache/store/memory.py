@@ -14,6 +14,7 @@ from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.interfaces import IBody, IIngest, IStore
 from crcache.store.content import Content, duplicate
+from crcache.store.givers import MOST
 from crcache.store.ingest import OpenIngest, write_all
 from crcache.store.marks import Marks, State
 from crcache.store.records import kept, merged
@@ -105,7 +106,7 @@ class Memory:
         self.fills: dict[_Key, _Fill] = {}
         self.members: dict[tuple[Registry, Repository, Digest], Membership] = {}
         self.tags: dict[tuple[Registry, Repository, Tag], TagEntry] = {}
-        self.given: set[Digest] = set()
+        self.givers: dict[Digest, set[tuple[Registry, Repository]]] = {}
         self.privacies: dict[tuple[Registry, Repository], Privacy] = {}
         self._workers = Inline() if workers is None else workers
 
@@ -180,14 +181,20 @@ class Memory:
             key = registry, repository, new.digest
             self.members[key] = merged(self.members.get(key), new, self.clock())
             if self.members[key].fetched is Fetched.OPENLY:
-                self.given.add(new.digest)
+                self._give(registry, repository, new.digest)
         return succeed(None)
+
+    def _give(self, registry: Registry, repository: Repository, digest: Digest) -> None:
+        givers = self.givers.get(digest, set())
+        if (registry, repository) not in self.privacies and len(givers) < MOST:
+            self.givers[digest] = givers | {(registry, repository)}
 
     def holding(self, registry: Registry, repository: Repository, digest: Digest) -> Deferred[Holding]:
         """As L{IStore.holding}."""
         member = self.members.get((registry, repository, digest))
-        given = digest in self.given or (member is not None and member.fetched is Fetched.OPENLY)
-        return succeed(Holding(member, given, self.privacies.get((registry, repository))))
+        privacy = self.privacies.get((registry, repository))
+        given = member is not None and member.fetched is Fetched.OPENLY and privacy is None
+        return succeed(Holding(member, given or bool(self.givers.get(digest)), privacy))
 
     def privacy(self, registry: Registry, repository: Repository) -> Deferred[Privacy | None]:
         """As L{IStore.privacy}."""
@@ -195,10 +202,17 @@ class Memory:
 
     def set_privacy(self, registry: Registry, repository: Repository, privacy: Privacy | None) -> Deferred[None]:
         """As L{IStore.set_privacy}."""
+        key = registry, repository
+        held = [each for known, each in self.members.items() if known[:2] == key]
         if privacy is None:
-            self.privacies.pop((registry, repository), None)
-        elif any(known[:2] == (registry, repository) for known in (*self.members, *self.tags)):
-            self.privacies[registry, repository] = kept(privacy)
+            if self.privacies.pop(key, None) is not None:
+                for each in held:
+                    if each.fetched is Fetched.OPENLY:
+                        self._give(*key, each.digest)
+        elif held or any(known[:2] == key for known in self.tags):
+            self.privacies[key] = kept(privacy)
+            for each in held:
+                self.givers.get(each.digest, set()).discard(key)
         return succeed(None)
 
     def tag(self, registry: Registry, repository: Repository, tag: Tag) -> Deferred[TagEntry | None]:

@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 from crcache.errors import CrcacheError
 from crcache.facts import Fetched, Membership, Privacy, TagEntry
 from crcache.grammar.digest import Digest
+from crcache.grammar.media_type import parse_media_type
 
 _FETCHED = {word.name.lower(): word for word in Fetched}
 #: Of an origin's challenges that are kept: lines, and characters of all lines together.
@@ -26,6 +27,7 @@ def membership_record(membership: Membership) -> dict[str, Any]:
         "obtained": "open" if membership.open else "private",
         "since": membership.since,
         "fetched": membership.fetched.name.lower(),
+        "named": membership.named,
     }
 
 
@@ -33,15 +35,18 @@ def membership_from(record: Mapping[str, Any] | None, digest: Digest) -> Members
     """The membership that a record says, or C{None} if it is not one of this digest."""
     if record is None or record.get("digest") != str(digest):
         return None
-    media_type, size, since = record.get("mediaType"), record.get("size"), record.get("since")
+    size, since = record.get("size"), record.get("since")
     opened, fetched = record.get("obtained") == "open", record.get("fetched")
     return Membership(
         digest,
-        media_type if isinstance(media_type, str) else None,
+        # It goes into an answer's head: whoever can write here must not be able to write there.
+        parse_media_type(record.get("mediaType")),
         size if _is_size(size) else None,
         opened,
         float(since) if _is_time(since) else None,
         _sound(opened, _FETCHED.get(fetched, Fetched.NEVER) if isinstance(fetched, str) else Fetched.NEVER),
+        # Older records do not say: most of them are of manifests and blobs that were fetched.
+        record.get("named") is True,
     )
 
 
@@ -53,18 +58,23 @@ def _sound(opened: bool, fetched: Fetched) -> Fetched:
 def merged(old: Membership | None, new: Membership, now: float) -> Membership:
     """What is known after C{new}: open stays open, fetched stays fetched, and what was said stays said.
 
+    Type and size are the newer ones, but what an origin itself has said is not changed by a manifest that names the
+    same content: whoever may push that could make others take a manifest for one of another kind.
+
     @param now: in seconds since the epoch, for what has no time yet.
     """
     new = replace(new, fetched=_sound(new.open, new.fetched))
     if old is None:
         return new if new.since is not None else replace(new, since=now)
+    stands = new.named and not old.named
     return Membership(
         new.digest,
-        old.media_type if new.media_type is None else new.media_type,
-        old.size if new.size is None else new.size,
+        old.media_type if new.media_type is None or (stands and old.media_type is not None) else new.media_type,
+        old.size if new.size is None or (stands and old.size is not None) else new.size,
         old.open or new.open,
         now if old.since is None else old.since,
         max(old.fetched, new.fetched),
+        old.named and new.named,
     )
 
 
@@ -86,9 +96,9 @@ def tag_from(record: Mapping[str, Any] | None) -> TagEntry | None:
     """
     if record is None:
         return None
-    digest, media_type = record.get("digest"), record.get("mediaType")
+    digest, media_type = record.get("digest"), parse_media_type(record.get("mediaType"))
     size, checked = record.get("size"), record.get("checked")
-    if not (isinstance(digest, str) and isinstance(media_type, str) and _is_size(size)):
+    if not (isinstance(digest, str) and media_type is not None and _is_size(size)):
         return None
     if not _is_time(checked):
         return None

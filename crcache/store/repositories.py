@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +14,8 @@ from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.store import version
 from crcache.store.contents import unlink
-from crcache.store.files import is_marked, read_small, remove, write_atomically
+from crcache.store.files import read_small, remove, write_atomically
+from crcache.store.givers import Givers
 from crcache.store.layout import Layout
 from crcache.store.records import (
     kept,
@@ -39,6 +41,7 @@ class Repositories:
         """
         self._layout = layout
         self._clock = clock
+        self._givers = Givers(layout, clock)
 
     def member(self, registry: Registry, repository: Repository, digest: Digest) -> Membership | None:
         """As L{IStore.member<crcache.interfaces.IStore>}."""
@@ -50,22 +53,17 @@ class Repositories:
         for new in memberships:
             old = self.member(registry, repository, new.digest)
             known = merged(old, new, self._clock())
-            if known.fetched is Fetched.OPENLY:
-                self._give(new.digest)
             if known != old:
                 self._record(self._layout.member(registry, repository, new.digest), membership_record(known))
-
-    def _give(self, digest: Digest) -> None:
-        path = self._layout.given(digest)
-        if not is_marked(path, self._clock()):
-            self._write(path, b"")
+            # Last: what is given has to be found when it is taken back.
+            if known.fetched is Fetched.OPENLY:
+                self._givers.add(registry, repository, new.digest)
 
     def holding(self, registry: Registry, repository: Repository, digest: Digest) -> Holding:
         """As L{IStore.holding<crcache.interfaces.IStore>}."""
-        member = self.member(registry, repository, digest)
-        given = member is not None and member.fetched is Fetched.OPENLY
-        given = given or is_marked(self._layout.given(digest), self._clock())
-        return Holding(member, given, self.privacy(registry, repository))
+        member, privacy = self.member(registry, repository, digest), self.privacy(registry, repository)
+        given = member is not None and member.fetched is Fetched.OPENLY and privacy is None
+        return Holding(member, given or self._givers.any(digest), privacy)
 
     def privacy(self, registry: Registry, repository: Repository) -> Privacy | None:
         """As L{IStore.privacy<crcache.interfaces.IStore>}. What is there and cannot be read says that it is private."""
@@ -77,18 +75,40 @@ class Repositories:
         """As L{IStore.set_privacy<crcache.interfaces.IStore>}."""
         path = self._layout.privacy(registry, repository)
         if privacy is None:
-            try:
-                remove(path)
-            except NotADirectoryError:
-                pass
-            except OSError as error:
-                raise StoreError(f"{path}: {error.strerror}") from error
+            if os.path.lexists(path):
+                self._open(registry, repository)
             return
         new, old = kept(privacy), self.privacy(registry, repository)
         if old is not None and old.challenges == new.challenges and abs(old.checked - new.checked) <= AT_ONCE:
             return
         if any(os.path.isdir(known) for known in self._layout.known(registry, repository)):
+            if old is None:
+                # Whoever is killed here has noted nothing, and the next refusal begins anew.
+                with contextlib.suppress(StoreError):
+                    self._take_back(registry, repository, tidy=False)
             self._record(path, privacy_record(new))
+            # In any case, and not before it is noted: others may have given something up to then, or may have been
+            # killed before they had done this.
+            self._take_back(registry, repository)
+
+    def _take_back(self, registry: Registry, repository: Repository, *, tidy: bool = True) -> None:
+        for digest in self._layout.held(registry, repository):
+            self._givers.take_back(registry, repository, digest, tidy=tidy)
+
+    def _open(self, registry: Registry, repository: Repository) -> None:
+        path = self._layout.privacy(registry, repository)
+        try:
+            remove(path)
+        except NotADirectoryError:
+            pass
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}") from error
+        for digest in self._layout.held(registry, repository):
+            # That something is given is no use of it.
+            record = read_small(self._layout.member(registry, repository, digest), None)
+            member = membership_from(record, digest)
+            if member is not None and member.fetched is Fetched.OPENLY:
+                self._givers.add(registry, repository, digest)
 
     def tag(self, registry: Registry, repository: Repository, tag: Tag) -> TagEntry | None:
         """As L{IStore.tag<crcache.interfaces.IStore>}."""

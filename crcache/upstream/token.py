@@ -6,7 +6,6 @@ https://distribution.github.io/distribution/spec/auth/token/ and, for identity t
 from __future__ import annotations
 
 import base64
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from zope.interface import implementer
 
 from crcache import __version__
 from crcache.errors import Astray, OriginBusy, OriginLied, OriginTimeout, OriginUnreachable
+from crcache.grammar.json_value import load_json
 from crcache.grammar.retry_after import parse_retry_after, rest
 from crcache.interfaces import IMeter
 from crcache.policy.tour import PASSING
@@ -35,6 +35,8 @@ from crcache.upstream.site import Site
 from crcache.upstream.urls import origin_of
 
 _LIMIT = 1 << 20
+#: An answer has some ten values. So many are read in a few milliseconds, for which the reactor stands still.
+_MOST_VALUES = 10_000
 _TEXT = re.compile(r"[\x21-\x7e]{1,65536}")
 #: Seconds, where the answer does not say (token specification, `expires_in`), and at most.
 _LIFETIME = 60.0
@@ -220,8 +222,8 @@ def parse_token(body: bytes, begun: float, where: str) -> Token:
     """
     wrong = OriginLied(f"the token realm at {where} gave no token; ask its administrator")
     try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
+        answer = load_json(body, _MOST_VALUES)
+    except ValueError:
         raise wrong from None
     if not isinstance(answer, dict):
         raise wrong

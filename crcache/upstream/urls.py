@@ -11,6 +11,8 @@ from crcache.facts import Query
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 _PORTS = {"http": 80, "https": 443}
+#: RFC 1035, 2.3.4. What makes a name of a longer one may take a time that grows with its square.
+_LONGEST_HOST = 253
 
 
 class Origin(NamedTuple):
@@ -34,6 +36,8 @@ def origin_of(url: str) -> Origin:
     parts = urlsplit(url)
     if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
         raise ValueError("not an http or https URL of a host")
+    if len(parts.hostname) > _LONGEST_HOST:
+        raise ValueError("a host's name that is too long")
     port = _PORTS[parts.scheme] if parts.port is None else parts.port
     return Origin(parts.scheme, parts.hostname, port)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import string
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.error import ConnectionDone
@@ -14,6 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from crcache import events
+from crcache.web.framing import BEGINNINGS, NAME, NEVER, measured
 from crcache.web.render import malformed
 from crcache.web.slow import HeadWatch
 
@@ -29,11 +28,6 @@ LINGER = 2.0
 
 #: Seconds for a client to notice that its connection ends, before our side of it is closed as well.
 PARTING = 1.0
-
-#: What a request can begin with: a method, or the empty lines that some send before it (RFC 9112, 2.2).
-_BEGINNINGS = frozenset(bytes([byte]) for byte in b"\r" + string.ascii_letters.encode())
-
-_NEVER = re.compile(rb"[\0\r\n]")
 
 
 class Channel(HTTPChannel):
@@ -110,7 +104,7 @@ class Channel(HTTPChannel):
         What has been answered in full still leaves the process, as fast as the client takes it.
         """
         if self.busy:
-            self._measured = _measured(self.requests[0])
+            self._measured = measured(self.requests[0])
             self.cut()
         else:
             self._close()
@@ -121,7 +115,7 @@ class Channel(HTTPChannel):
         What ends so, containerd resumes; a reset would fail its pull. Without length and chunks, only a reset says
         that it is not the end.
         """
-        if _measured(self.requests[0]):
+        if measured(self.requests[0]):
             self._close()
             # For a client that does not take what has been written either.
             self.setTimeout(self.timeOut)
@@ -168,7 +162,7 @@ class Channel(HTTPChannel):
         if not self._begun:
             self._begun = True
             # A TLS handshake, for one, may have no end of line to wait for.
-            if data[:1] not in _BEGINNINGS:
+            if data[:1] not in BEGINNINGS:
                 self._respondToBadRequestAndDisconnect()
                 return
         data, known = self._half_end + data, len(self._half_end)
@@ -183,13 +177,20 @@ class Channel(HTTPChannel):
         self._head.look(bool(self.line_mode) and not self._lingering and not (self._asked and self.idle))
 
     def lineReceived(self, line: bytes) -> None:
-        """A line of a request's head; NUL, CR and LF are invalid in any of them (RFC 9112, 2.2; RFC 9110, 5.5)."""
+        """A line of a request's head; controls but the tab are invalid in any (RFC 9112, 2.2; RFC 9110, 5.5)."""
         if self._lingering:
             return
-        if _NEVER.search(line) is not None:
+        if NEVER.search(line) is not None:
             self._respondToBadRequestAndDisconnect()
             return
         super().lineReceived(line)
+
+    def headerReceived(self, line: bytes) -> bool:
+        """A header of a request is complete, with all its lines; C{False} if it is malformed."""
+        if NAME.match(line) is None:
+            self._respondToBadRequestAndDisconnect()
+            return False
+        return bool(super().headerReceived(line))
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """A line of a request's head is too long."""
@@ -241,7 +242,7 @@ class Channel(HTTPChannel):
 
     def requestDone(self, request: Request) -> None:
         """An answer has been written."""
-        self._measured = _measured(request)
+        self._measured = measured(request)
         super().requestDone(request)
 
     def loseConnection(self) -> None:
@@ -286,10 +287,6 @@ class Channel(HTTPChannel):
         _log.info("{client} sent what is not HTTP: 400", event=events.NOT_HTTP, client=peer)
         cast(ITCPTransport, self.transport).write(malformed())
         self.loseConnection()
-
-
-def _measured(request: Request) -> bool:
-    return bool(request.chunked) or request.responseHeaders.hasHeader(b"Content-Length")
 
 
 _log = Logger()

@@ -9,6 +9,7 @@ from twisted.web.http_headers import Headers
 from crcache.errors import OriginLied
 from crcache.grammar.digest import Digest
 from crcache.grammar.length import parse_length
+from crcache.grammar.media_type import parse_media_type
 from crcache.grammar.ranges import RangeSpec, Span, content_range
 from crcache.interfaces import IMeter
 from crcache.outcomes import Blob, Manifest, Outcome, Pong, Relayed
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 _OCTETS = "application/octet-stream"
 
-#: What of an origin's head goes through as it is; length, range, digest and C{Link} have a way of their own.
-_RELAYED = ("Content-Type", "OCI-Filters-Applied", "OCI-Subject", "ETag")
+#: What of an origin's head goes through as it is; type, length, range, digest and C{Link} have a way of their own.
+_RELAYED = ("OCI-Filters-Applied", "OCI-Subject", "ETag")
 
 _UNDERSTOOD = {"tags": TAGS_PARAMETERS, "referrers": REFERRERS_PARAMETERS}
 
@@ -138,9 +139,19 @@ def _content_head(
     _head(request, exchange, 200 if span is None else 206, lines)
 
 
+def _type_of(headers: Headers) -> str:
+    """JSON of some kind, if that is what an origin says; else mere bytes.
+
+    A browser would run a page of any origin's with the rights of a page of crcache's own, and let it read all else.
+    """
+    said = parse_media_type(next(iter(_lines(headers, b"Content-Type")), "").partition(";")[0].strip())
+    return said if said is not None and (said == "application/json" or said.endswith("+json")) else _OCTETS
+
+
 def _relayed_lines(request: Request, exchange: Exchange, outcome: Relayed) -> Lines:
     answer, headers = outcome.answer, outcome.answer.headers
-    lines = [(name, value) for name in _RELAYED for value in _lines(headers, name.encode())[:1]]
+    lines = [("Content-Type", _type_of(headers))]
+    lines.extend((name, value) for name in _RELAYED for value in _lines(headers, name.encode())[:1])
     # The digest that was asked for, and that the body is checked against, whatever the origin calls it.
     digests = _lines(headers, b"Docker-Content-Digest")[:1] if outcome.digest is None else [str(outcome.digest)]
     lines.extend(("Docker-Content-Digest", digest) for digest in digests)

@@ -41,6 +41,8 @@ def etag(digest: Digest) -> str:
 def always(request_id: str, registry: Registry | None) -> Lines:
     """The lines of every answer."""
     lines = [("Docker-Distribution-Api-Version", "registry/2.0"), ("X-Request-Id", request_id)]
+    # A browser that is led here must not take an origin's bytes, or what a client said, for a page of ours.
+    lines.append(("X-Content-Type-Options", "nosniff"))
     if registry is not None:
         lines.append(("OCI-Namespace", str(registry)))
     return lines

@@ -25,7 +25,7 @@ trap 'exit 1' HUP INT TERM
 
 tree=$work/crcache-$version
 mkdir "$tree"
-cp -R crcache twisted setup.py pyproject.toml README.md CHANGELOG.md LICENSE docs systemd "$tree"
+cp -R crcache twisted setup.py pyproject.toml README.md CHANGELOG.md SECURITY.md LICENSE docs systemd "$tree"
 mkdir "$tree/packaging"
 cp -R packaging/man "$tree/packaging"
 cp -R packaging/deb "$tree/debian"

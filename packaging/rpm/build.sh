@@ -26,7 +26,7 @@ trap 'exit 1' HUP INT TERM
 
 tree=$work/SOURCES/crcache-$version
 mkdir -p "$tree/packaging"
-cp -R crcache twisted setup.py pyproject.toml README.md CHANGELOG.md LICENSE docs systemd "$tree"
+cp -R crcache twisted setup.py pyproject.toml README.md CHANGELOG.md SECURITY.md LICENSE docs systemd "$tree"
 cp -R packaging/man "$tree/packaging"
 find "$tree" \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 sed -i "s/^__version__ = .*/__version__ = \"$version\"/" "$tree/crcache/__init__.py"

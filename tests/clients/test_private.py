@@ -224,6 +224,37 @@ class AttackTests(PrivateCase):
             for target in (blob_path(digest, "bob/own"), manifest_path(digest, "bob/own")):
                 self.assertEqual((await self.ask(target, his)).status, 404)
 
+    async def test_turned(self) -> None:
+        """Nor what was open until a moment ago: everyone was given it, and he has named it since before that."""
+        self.origin.auth = Tokens(users={}, anonymous=("",))
+        self.cache = self.instance(
+            self.directory(), origins={NAME: self.origin.url, EVIL: self.evil.url}, day=lambda: self.now
+        )
+        self.assertPulled(await self.pull())
+        self.evil.content.add_manifest(REPO, self.image.manifest, self.image.media_type, "1.0")
+        self.assertEqual((await self.ask(manifest_path("1.0", ns=EVIL))).status, 200)
+        layers = self.image.layers
+        for digest in layers:
+            self.assertEqual((await self.ask(blob_path(digest, ns=EVIL))).body, self.origin.content.blobs[digest])
+        self.origin.auth = self.tokens
+        self.now += 61
+        self.assertEqual((await self.ask(manifest_path("1.0"))).status, 401)
+        await eventually(
+            lambda: not [path for path in self.trace() if path.startswith("openly/") and layers[0][7:] in path]
+        )
+        for digest in layers:
+            size = str(len(self.origin.content.blobs[digest]))
+            head = Fault(status=200, headers=(("Docker-Content-Digest", digest), ("Content-Length", size)))
+            self.evil.fault(head, "blob", path=digest, method="HEAD", times=None)
+            for headers in ((), (("Range", "bytes=0-9"),), (("Authorization", "Bearer his"),)):
+                for method in ("HEAD", "GET", "HEAD", "GET"):
+                    answer = await self.ask(blob_path(digest, ns=EVIL), *headers, method=method)
+                    self.assertNotIn(self.origin.content.blobs[digest][:10], answer.body)
+                    if method == "GET":
+                        self.assertEqual(answer.status, 404)
+        self.assertRefused(await self.pull())
+        self.assertPulled(await self.pull(self.bearer()))
+
     async def test_while_it_comes(self) -> None:
         """Nor while it is being fetched for those who may."""
         digest = self.origin.content.add_blob(REPO, LARGE)

@@ -16,7 +16,7 @@ class ParseLengthTests(SynchronousTestCase):
             self.assertEqual(parse_length(text), number)
 
     def test_refused(self) -> None:
-        """Signs, spaces, other alphabets' digits, and more digits than any length has are none."""
+        """Signs, spaces, other alphabets' digits, and numbers or digits beyond any length are none."""
         for text in (
             "",
             "-1",
@@ -29,6 +29,8 @@ class ParseLengthTests(SynchronousTestCase):
             "\u00b2",
             "\u0661",
             "\uff11",
+            "9223372036854775808",
+            "0" * 20,
             "1" * 20,
             "1" * 5000,
         ):

@@ -163,6 +163,7 @@ class ContentRangeTests(SynchronousTestCase):
             "bytes 0-9/10 x",
             "bytes 0-9/10\n",
             f"bytes 0-{2**63}/*",
+            f"bytes 0-{2**63 - 1}/*",
             f"bytes 0-1/{'9' * 10_000}",
         ):
             self.assertIsNone(parse_content_range(header), header)

@@ -356,6 +356,8 @@ class ConfigTests(HostCase):
         """What cannot be understood is one line with the file, and the line in it; nothing is written then."""
         for text, line in (
             ("version = 2\nx = \n", f"/{CONFIG}:2: is not TOML: invalid value"),
+            ("x = " + "9" * 5000, f"/{CONFIG}: is nested too deeply, or a number in it is too long"),
+            ("x = " + "[" * 5000, f"/{CONFIG}: is nested too deeply, or a number in it is too long"),
             ('version = "2"\n', f"/{CONFIG}: version: must be a number"),
             (GOOD.replace('"/etc/containerd/certs.d"', "3"), f"/{CONFIG}: config_path: must be a string"),
             (

@@ -148,6 +148,8 @@ class DockerTests(HostCase):
         """What dockerd could not read either is a line with the file, and nothing is written."""
         for text, line in (
             ('{"a": 1,\n}', f"/{_FILE}:2: is not JSON: "),
+            ('{"a": ' + "9" * 5000 + "}", f"/{_FILE}: is nested too deeply, or a number in it is too long"),
+            ('{"a": ' + "[" * 100_000, f"/{_FILE}: is nested too deeply, or a number in it is too long"),
             ("[]", f"/{_FILE}: must be a JSON object"),
             ('{"registry-mirrors": "x"}', f"/{_FILE}: registry-mirrors: must be a list of strings"),
             ('{"insecure-registries": [1]}', f"/{_FILE}: insecure-registries: must be a list of strings"),

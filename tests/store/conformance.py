@@ -10,7 +10,7 @@ from crcache.facts import Membership, TagEntry, Verdict
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO, Repository, Tag
 from tests.store.conformance_fills import Fills, Vanishing
-from tests.store.conformance_private import Apart, Given, Privacies
+from tests.store.conformance_private import Apart, Given, Privacies, Turned
 from tests.store.stores import ALPINE, DATA, DIGEST, GHCR, LATEST, NGINX, StoreCase, content_of, descriptors
 
 
@@ -189,7 +189,7 @@ class Records(StoreCase):
         self.assertIsNone(await self.store.tag(DOCKER_IO, ALPINE, LATEST))
 
 
-class Conformance(Content, Records, Given, Privacies, Fills, Apart, Vanishing):
+class Conformance(Content, Records, Given, Privacies, Turned, Fills, Apart, Vanishing):
     """All of it."""
 
 

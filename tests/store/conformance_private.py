@@ -11,6 +11,8 @@ from tests.store.stores import ALPINE, DATA, DIGEST, GHCR, LATEST, NGINX, StoreC
 
 ASKED = Privacy(1_700_000_000.0, ('Bearer realm="https://auth.test/token",service="x"', 'Basic realm="y"'))
 
+OTHER = Repository("other")
+
 
 class Given(StoreCase):
     """Who has fetched what, and whether everyone has been given it."""
@@ -193,6 +195,121 @@ class Privacies(StoreCase):
             self.vanish("privacies")
             self.assertIsNone(await self.store.privacy(DOCKER_IO, ALPINE))
             await self.store.set_privacy(DOCKER_IO, ALPINE, None)
+
+
+class Turned(StoreCase):
+    """What becomes of what a repository has given openly, when it turns private, and open again."""
+
+    async def _give(self, *repositories: Repository, digest: Digest = DIGEST) -> None:
+        for repository in repositories:
+            known = Membership(digest, since=1.0, fetched=Fetched.OPENLY)
+            await self.store.enrol(DOCKER_IO, repository, [known])
+
+    async def _turn(self, repository: Repository = ALPINE, privacy: Privacy | None = ASKED) -> None:
+        await self.store.set_privacy(DOCKER_IO, repository, privacy)
+
+    async def _given(self, repository: Repository = OTHER, digest: Digest = DIGEST) -> bool:
+        return (await self.store.holding(DOCKER_IO, repository, digest)).given
+
+    async def test_taken_back(self) -> None:
+        """A repository that turns private gives nothing any more, to nobody; what was noted of it stays noted."""
+        second = Digest.of(b"second")
+        await self._give(ALPINE)
+        await self._give(ALPINE, digest=second)
+        await self._turn()
+        for digest in (DIGEST, second):
+            for repository in (OTHER, ALPINE):
+                self.assertFalse(await self._given(repository, digest))
+            self.assertFalse((await self.store.holding(GHCR, ALPINE, digest)).given)
+        found = await self.store.member(DOCKER_IO, ALPINE, DIGEST)
+        self.assertEqual(found, Membership(DIGEST, since=1.0, fetched=Fetched.OPENLY))
+
+    async def test_others_give(self) -> None:
+        """As long as one of those that gave it is open, it is given; once all are private, it is not."""
+        await self._give(ALPINE, NGINX)
+        await self.store.enrol(GHCR, ALPINE, [Membership(DIGEST, fetched=Fetched.OPENLY)])
+        for turned in (ALPINE, NGINX):
+            await self._turn(turned)
+            self.assertTrue(await self._given())
+        await self.store.set_privacy(GHCR, ALPINE, ASKED)
+        self.assertFalse(await self._given())
+
+    async def test_given_anew(self) -> None:
+        """Who shows it after that gives it again."""
+        await self._give(ALPINE)
+        await self._turn()
+        await self._give(NGINX)
+        self.assertTrue(await self._given())
+
+    async def test_not_while_private(self) -> None:
+        """What is fetched openly through a repository that is private by then, as by a fill that began before, is
+        noted as such, and given once the repository is open."""
+        await self.store.enrol(DOCKER_IO, ALPINE, [Membership(DIGEST)])
+        await self._turn()
+        await self._give(ALPINE)
+        self.assertFalse(await self._given())
+        found = await self.store.member(DOCKER_IO, ALPINE, DIGEST)
+        assert found is not None
+        self.assertIs(found.fetched, Fetched.OPENLY)
+        await self._turn(privacy=None)
+        self.assertTrue(await self._given())
+
+    async def test_committed_while_private(self) -> None:
+        """So it is with a fill for everyone that is committed after its repository has turned private."""
+        await self.store.enrol(DOCKER_IO, ALPINE, [Membership(DIGEST)])
+        fill = await self.ingest_of(None)
+        fill.settle(len(DATA))
+        await fill.write(0, [DATA])
+        await self._turn()
+        await fill.commit(len(DATA), [(ALPINE, Membership(DIGEST, fetched=Fetched.OPENLY))])
+        self.assertFalse(await self._given())
+
+    async def test_open_again(self) -> None:
+        """A repository that is open again gives what was fetched openly through it, and nothing else."""
+        private, named = Digest.of(b"private"), Digest.of(b"named")
+        await self._give(ALPINE)
+        mine = Membership(private, open=False, fetched=Fetched.PRIVATELY)
+        await self.store.enrol(DOCKER_IO, ALPINE, [mine, Membership(named)])
+        for _ in range(2):
+            await self._turn()
+            await self._turn(privacy=None)
+            self.assertTrue(await self._given())
+            for digest in (private, named):
+                self.assertFalse(await self._given(digest=digest))
+
+    async def test_not_open_for_others(self) -> None:
+        """That one is open again gives nothing that others have taken back."""
+        second = Digest.of(b"second")
+        await self._give(ALPINE)
+        await self._give(NGINX, digest=second)
+        await self._turn(ALPINE)
+        await self._turn(NGINX)
+        await self._turn(ALPINE, None)
+        self.assertTrue(await self._given())
+        self.assertFalse(await self._given(digest=second))
+
+    async def test_forgotten(self) -> None:
+        """A repository whose note has vanished gives nothing before it has given it again, and takes it back again."""
+        await self._give(ALPINE)
+        await self._turn()
+        self.vanish("privacies")
+        self.assertFalse(await self._given())
+        await self._give(ALPINE)
+        self.assertTrue(await self._given())
+        await self._turn()
+        self.assertFalse(await self._given())
+
+    async def test_eight(self) -> None:
+        """The first eight givers count; when they are private, those after them have to give it again."""
+        names = [Repository(f"library/r{number}") for number in range(9)]
+        await self._give(*names, *names)
+        for name in names[:8]:
+            self.assertTrue(await self._given())
+            await self._turn(name)
+        self.assertFalse(await self._given())
+        self.assertTrue(await self._given(names[8]))
+        await self._give(names[8])
+        self.assertTrue(await self._given())
 
 
 class Apart(StoreCase):

@@ -8,17 +8,18 @@ from collections.abc import Callable
 from typing import Any
 
 from crcache.facts import Fetched, Membership, Privacy, TagEntry, Verdict
+from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO
 from crcache.interfaces import IIngest
-from crcache.store import fileingest, files, ingest, marks, seal
+from crcache.store import fileingest, files, givers, ingest, marks, seal
 from tests.store.case import DirectoryCase
 from tests.store.other import now
-from tests.store.stores import ALPINE, DATA, DIGEST, LATEST, SEGMENT, content_of
+from tests.store.stores import ALPINE, DATA, DIGEST, LATEST, NGINX, SEGMENT, content_of
 
 #: What changes something on disk, or makes it lasting.
 CHANGES = (
     "open", "pwrite", "pwritev", "write", "link", "rename", "unlink",
-    "fchmod", "ftruncate", "fdatasync", "fsync", "utime",
+    "fchmod", "ftruncate", "fdatasync", "fsync", "utime", "rmdir",
 )  # fmt: skip
 
 
@@ -52,7 +53,7 @@ class CrashTests(DirectoryCase):
             return os.waitpid(child, 0)[1] == 0
         try:
             dying = Dying(changes)
-            for module in (fileingest, files, ingest, marks, seal):
+            for module in (fileingest, files, givers, ingest, marks, seal):
                 vars(module)["os"] = dying
             work()
             os._exit(0)
@@ -133,16 +134,18 @@ class CrashTests(DirectoryCase):
         self.assertGreater(changes, 2)
 
     async def test_enrol(self) -> None:
-        """While content is noted as given openly: whatever holds it openly, everyone has been given it."""
+        """While content is noted as given openly: who gives it can be found when it is to be taken back."""
         known = Membership(DIGEST, fetched=Fetched.OPENLY)
         changes, seen = 0, set()
         while not self._lived(lambda: now(self.store.enrol(DOCKER_IO, ALPINE, [known])), changes):
-            marked = (self.root / "openly/sha256" / DIGEST.hex).exists()
+            marked = (await self.store.holding(DOCKER_IO, NGINX, DIGEST)).given
             held = await self.store.member(DOCKER_IO, ALPINE, DIGEST) is not None
             seen.add((marked, held))
             self.vanish("given", "members")
             changes += 1
-        self.assertEqual(seen, {(False, False), (True, False)})
+        # It gets the giver's name with its last change.
+        self.assertEqual(seen, {(False, False), (False, True)})
+        self.assertTrue((await self.store.holding(DOCKER_IO, NGINX, DIGEST)).given)
 
     async def test_privacy(self) -> None:
         """While a repository turns private: it was not, or is."""
@@ -153,6 +156,40 @@ class CrashTests(DirectoryCase):
             changes += 1
         self.assertGreater(changes, 2)
         self.assertEqual(await self.store.privacy(DOCKER_IO, ALPINE), new)
+
+    async def test_taken_back(self) -> None:
+        """While a repository turns private: no repository is noted as private that gives something all the same, and
+        nothing is left behind of what it gave."""
+        known = [Membership(Digest.of(name), fetched=Fetched.OPENLY) for name in (b"a", b"b")]
+        new, changes, seen = Privacy(5.0, ("Basic",)), 0, set()
+        lived = False
+        while not lived:
+            await self.store.set_privacy(DOCKER_IO, ALPINE, None)
+            await self.store.enrol(DOCKER_IO, ALPINE, known)
+            lived = self._lived(lambda: now(self.store.set_privacy(DOCKER_IO, ALPINE, new)), changes)
+            given = [(await self.store.holding(DOCKER_IO, NGINX, each.digest)).given for each in known]
+            private = await self.store.privacy(DOCKER_IO, ALPINE) is not None
+            self.assertFalse(private and any(given))
+            seen.add((private, sum(given)))
+            changes += 1
+        self.assertEqual(seen, {(False, 2), (False, 1), (False, 0), (True, 0)})
+        self.assertEqual([name for name in self.files() if name.startswith("openly")], [])
+
+    async def test_opened(self) -> None:
+        """While it is opened again: it gives nothing before it is open, and afterwards what was fetched openly, as
+        soon as that is fetched again."""
+        known = [Membership(Digest.of(name), fetched=Fetched.OPENLY) for name in (b"a", b"b")]
+        changes, seen = 0, set()
+        lived = False
+        while not lived:
+            await self.store.enrol(DOCKER_IO, ALPINE, known)
+            await self.store.set_privacy(DOCKER_IO, ALPINE, Privacy(5.0))
+            lived = self._lived(lambda: now(self.store.set_privacy(DOCKER_IO, ALPINE, None)), changes)
+            given = [(await self.store.holding(DOCKER_IO, NGINX, each.digest)).given for each in known]
+            private = await self.store.privacy(DOCKER_IO, ALPINE) is not None
+            seen.add((private, sum(given)))
+            changes += 1
+        self.assertEqual(seen, {(True, 0), (False, 0), (False, 1), (False, 2)})
 
     async def test_order(self) -> None:
         """First the verdict; then sync, seal, rename, and the membership; then the data's own name and the marks go.

@@ -84,6 +84,7 @@ class LayoutTests(DirectoryCase):
             "obtained": "open",
             "since": 7.5,
             "fetched": "never",
+            "named": False,
         }
         self.assertEqual(json.loads((self.root / MEMBER).read_text()), said)
         other = Digest.of(b"", "sha512")
@@ -102,12 +103,12 @@ class LayoutTests(DirectoryCase):
         """A repository within another's name, or of the longest there is, does not collide with anything."""
         for name in ("a", "a/b", "a/b/c", "tags", "a/digests", "/".join(["x" * 63] * 4)):
             repository = Repository(name)
-            await self.store.set_tag(DOCKER_IO, repository, Tag("a"), TagEntry(DIGEST, name, 5, 7.5))
-            await self.store.enrol(DOCKER_IO, repository, [Membership(DIGEST, name)])
+            await self.store.set_tag(DOCKER_IO, repository, Tag("a"), TagEntry(DIGEST, "a/b", len(name), 7.5))
+            await self.store.enrol(DOCKER_IO, repository, [Membership(DIGEST, "a/b")])
         for name in ("a", "a/b", "a/b/c"):
             found = await self.store.tag(DOCKER_IO, Repository(name), Tag("a"))
             assert found is not None
-            self.assertEqual(found.media_type, name)
+            self.assertEqual(found.size, len(name))
 
     async def test_restart(self) -> None:
         """Another process on the same directory finds everything."""

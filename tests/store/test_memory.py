@@ -26,7 +26,7 @@ class MemoryCase(StoreCase):
             "fills": self.memory.fills,
             "members": self.memory.members,
             "tags": self.memory.tags,
-            "given": self.memory.given,
+            "given": self.memory.givers,
             "privacies": self.memory.privacies,
         }
         for part in parts:

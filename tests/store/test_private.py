@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,15 @@ class LayoutTests(PrivateCase):
     """Where things are: a promise to administrators, and to the next release."""
 
     async def test_marker(self) -> None:
-        """That content was given is an empty file; there is one of each digest, and none of what is but named."""
+        """Who gave content is an empty file for each giver, of 128 bits; of what is but named there is none."""
         await self.known()
         self.assertFalse(self.marker.exists())
         for repository in (ALPINE, NGINX):
             await self.store.enrol(DOCKER_IO, repository, [OPENLY])
-        self.assertEqual(self.marker.read_bytes(), b"")
-        self.assertEqual([path for path in self.files() if path.startswith("openly")], [f"openly/sha256/{DIGEST.hex}"])
+        names = [hashlib.sha256(f"docker.io\0library/{name}".encode()).hexdigest() for name in ("alpine", "nginx")]
+        expected = {f"openly/sha256/{DIGEST.hex}/{name[:32]}" for name in names}
+        self.assertEqual({path for path in self.files() if path.startswith("openly")}, expected)
+        self.assertEqual({(self.root / path).read_bytes() for path in expected}, {b""})
         self.assertEqual(json.loads(self.member.read_text())["fetched"], "openly")
 
     async def test_private(self) -> None:
@@ -111,8 +114,9 @@ class LayoutTests(PrivateCase):
         await self.store.set_tag(DOCKER_IO, ALPINE, LATEST, TagEntry(DIGEST, "a/b", 5, 7.5, False))
         other = self.another()
         other.start()
-        self.assertEqual(await other.holding(DOCKER_IO, ALPINE, DIGEST), Holding(OPENLY, True, ASKED))
-        self.assertEqual(await other.holding(DOCKER_IO, NGINX, DIGEST), Holding(None, True, None))
+        self.assertEqual(await other.holding(DOCKER_IO, ALPINE, DIGEST), Holding(OPENLY, False, ASKED))
+        await other.enrol(DOCKER_IO, NGINX, [OPENLY])
+        self.assertEqual(await self.another().holding(DOCKER_IO, ALPINE, DIGEST), Holding(OPENLY, True, ASKED))
         self.assertEqual(await other.tag(DOCKER_IO, ALPINE, LATEST), TagEntry(DIGEST, "a/b", 5, 7.5, False))
 
     async def test_damaged_version(self) -> None:
@@ -154,12 +158,13 @@ class WorkTests(PrivateCase):
             self.assertEqual(self.marker.stat().st_mtime, self.now if touched else self.now - age)
 
     async def test_given_again(self) -> None:
-        """Being given again what everyone has makes no other mark; its use is noted."""
+        """Giving again what one gives makes no other mark; its use is noted."""
         await self.store.enrol(DOCKER_IO, ALPINE, [OPENLY])
         os.utime(self.marker, (1.0, 1.0))
-        inode = self.marker.stat().st_ino
-        await self.store.enrol(DOCKER_IO, NGINX, [OPENLY])
-        self.assertEqual((self.marker.stat().st_ino, self.marker.stat().st_mtime), (inode, self.now))
+        (mark,) = self.marker.iterdir()
+        inode = mark.stat().st_ino
+        await self.store.enrol(DOCKER_IO, ALPINE, [OPENLY])
+        self.assertEqual((mark.stat().st_ino, self.marker.stat().st_mtime), (inode, self.now))
 
     async def test_rewritten(self) -> None:
         """A privacy is written anew if it has changed, or was last asked more than a few seconds before or after."""
@@ -282,14 +287,28 @@ class DamageTests(PrivateCase):
             self.assertIsNone(await self.store.privacy(DOCKER_IO, ALPINE))
 
     async def test_odd_marker(self) -> None:
-        """What is no file in a marker's place says nothing, and the next mark takes its place."""
+        """What is no directory in the place of the marks says nothing, nor does what such a one holds and is no mark:
+        the next mark is there all the same. So was a mark of a release that knew no givers."""
         self.marker.parent.mkdir(parents=True)
-        for make in (os.mkdir, os.mkfifo, lambda path: os.symlink(self.root / "VERSION", path), _full):
+        odd: list[Callable[[Path], object]] = [os.mkfifo, Path.touch, _full, os.mkdir]
+        odd += [partial(os.symlink, self.root / name) for name in ("VERSION", "nowhere")]
+        for make in odd:
             make(self.marker)
             self.assertFalse(await self.given())
             await self.store.enrol(DOCKER_IO, ALPINE, [OPENLY])
             self.assertTrue(await self.given())
-            self.marker.unlink()
+            shutil.rmtree(self.marker)
+
+    async def test_odd_giver(self) -> None:
+        """What is no file in a giver's place says nothing, and the next mark takes its place."""
+        await self.store.enrol(DOCKER_IO, ALPINE, [OPENLY])
+        (mark,) = self.marker.iterdir()
+        for make in (os.mkdir, os.mkfifo, lambda path: os.symlink(self.root / "VERSION", path), _full):
+            mark.unlink()
+            make(mark)
+            self.assertFalse(await self.given())
+            await self.store.enrol(DOCKER_IO, ALPINE, [OPENLY])
+            self.assertTrue(await self.given())
 
     async def test_odd_directories(self) -> None:
         """Nor does a file where the markers' directory should be."""

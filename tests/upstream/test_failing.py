@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from zope.interface import directlyProvides, providedBy
 
 from crcache.errors import OriginLied, OriginTimeout, OriginUnreachable, ShuttingDown
+from crcache.testing.content import digest_of
 from crcache.testing.script import Fault
 from crcache.upstream.silent import REMEMBERED
 from tests.upstream.harness import UpstreamCase, eventually
@@ -119,12 +120,19 @@ class Failing(UpstreamCase):
             await self.upstream(registry.url).ask(self.blob())
 
     async def test_endless_head(self) -> None:
-        """An answer whose head does not end is cut off."""
+        """An answer whose head does not end, or is longer than any is, is cut off; a long one is taken, with the body
+        that comes behind it."""
         registry = self.registry()
-        lines = tuple((f"X-{number}", "x" * 15_000) for number in range(600))
-        registry.fault(Fault(headers=lines), "blob", times=None)
-        with self.assertRaises(OriginUnreachable):
-            await self.upstream(registry.url).ask(self.blob())
+        for many, length in ((600, 15_000), (5, 15_000), (400, 1)):
+            lines = tuple((f"X-{number}", "x" * length) for number in range(many))
+            rule = registry.fault(Fault(headers=lines), "blob", times=None)
+            with self.assertRaises(OriginUnreachable):
+                await self.upstream(registry.url).ask(self.blob())
+            registry.script.rules.remove(rule)
+        for many, length in ((4, 15_000), (200, 1)):
+            registry.fault(Fault(headers=tuple((f"X-{number}", "x" * length) for number in range(many))), "blob")
+            _, body = await self.get(self.upstream(registry.url), self.blob())
+            self.assertEqual(digest_of(body), self.image.layers[1])
 
     async def test_encoded(self) -> None:
         """An encoded body is no blob, and is never delivered."""
