@@ -60,6 +60,10 @@ class Access:
         found = await self._store.holding(ask.registry, ask.repository, digest)
         return replace(found, privacy=self._privacies.newest(ask.registry, ask.repository, found.privacy))
 
+    def anyone(self, ask: PullManifest | PullBlob) -> bool:
+        """Whether the registry is configured so that what one client's credentials open is for all."""
+        return access.anyone(self._configured(ask.registry))
+
     def content(self, ask: PullManifest | PullBlob, holding: Holding) -> Right:
         """Who may read the content."""
         return access.content(holding, self._configured(ask.registry))
@@ -88,8 +92,8 @@ class Access:
         """Whether the client may read what the repository has privately; asks the origin with a HEAD if nobody knows.
 
         @param query: asks for what the client wants.
-        @return: C{False} if a HEAD does not tell: the client has no credentials, or the origin takes no HEAD. What it
-            says to a GET counts then.
+        @return: C{False} if a HEAD does not tell: the client has no credentials, or the origin takes no HEAD, or it
+            refuses them, but may let crcache's own way in by now. What it says to a GET counts then.
         @raise OriginError: as the origin refuses the client, or with what is known if it cannot be asked.
         """
         authorization = ask.client.authorization
@@ -103,6 +107,8 @@ class Access:
             return bool(found)
         if isinstance(found, AWAY):
             raise await self.instead(ask, found)
+        if await self._privacies.lately(ask.registry, ask.repository) is None:
+            return False
         raise found
 
     async def _proved(self, head: Query, authorization: Secret) -> bool | OriginError | None:

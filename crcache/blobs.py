@@ -13,7 +13,7 @@ from crcache.asks import PullBlob
 from crcache.bypass import Bypass
 from crcache.confirming import Confirming, blob_query
 from crcache.errors import Denied, OriginError, StoreError, Unauthorized
-from crcache.facts import Fetched, Holding, Membership
+from crcache.facts import Fetched, Holding, Membership, Verdict
 from crcache.flow.fill import Fill
 from crcache.flow.fills import Fills
 from crcache.interfaces import IBody, IStore
@@ -86,12 +86,14 @@ class Blobs:
         return Blob(ask.digest, sound.size, sound, CacheStatus.HIT, age, rest=self._rest(ask, sound.size))
 
     def _with_promises(self, ask: PullBlob, holding: Holding) -> Holding:
-        """The same, with what a fetch through this repository, which is not noted yet, has proved."""
+        """The same, with what a fetch through this repository, which is not noted yet, has proved: before its verdict
+        that is nothing, or whoever runs a registry could promise what others' content keeps."""
         for repository, fetched in ((None, Fetched.OPENLY), (ask.repository, Fetched.PRIVATELY)):
             fill = self._fills.running(ask.registry, ask.digest, repository)
             before = holding.member
             news = before is None or before.fetched < fetched
-            if news and fill is not None and ask.repository in fill.confirmed:
+            proved = fill is not None and fill.verdict is Verdict.VERIFIED and ask.repository in fill.confirmed
+            if news and fill is not None and proved:
                 openly = repository is None or (before is not None and before.open)
                 return replace(holding, member=Membership(ask.digest, None, fill.size, openly, fetched=fetched))
         return holding
@@ -132,6 +134,10 @@ class Blobs:
             return await self._privately(ask, holding)
         except StoreError as problem:
             return await self._not_kept(ask, problem, size)
+        # The repository may have turned private since the fill began.
+        granted = joined and self._access.fetching(ask, holding, openly=True) is Right.GRANTED
+        if granted and not await self._access.admits(ask, query):
+            return await self._relay(ask, size=size)
         # Another repository's fill, or another process's, or one that needed no bytes, proves nothing for this one.
         if ask.repository not in fill.confirmed:
             if fill.found:
@@ -151,8 +157,10 @@ class Blobs:
             return await self._relay(ask, private=private)
         right = self._access.content(ask, holding)
         if right is Right.UNPROVEN and not holding.given:
-            # Only all of its bytes prove that the repository has content that is not for everyone.
-            return await self._relay(ask, private=private, size=fill.size, prove=True)
+            # Only all of its bytes prove that the repository has content that is not for everyone. Its size is none of
+            # that origin's business, which would learn it from the range that is asked for in place of the last bytes.
+            said = None if holding.member is None else holding.member.size
+            return await self._relay(ask, private=private, size=said, prove=True)
         return await self._kept(ask, holding, right, fill)
 
     async def _privately(self, ask: PullBlob, holding: Holding) -> Outcome:

@@ -53,7 +53,7 @@ class Query:
         asks elsewhere next.
     @ivar resumes: whether it goes on with what was under way: whoever puts it makes pauses, and has clients that got
         some of the answer already.
-    @ivar follows: whether redirects are followed; otherwise one is the answer.
+    @ivar follows: whether redirects to other origins are followed; otherwise one is the answer.
     @ivar peer: for whom: the address that a client is counted under; empty for nobody in particular.
     @ivar crowd: for whom besides.
     """

@@ -139,6 +139,19 @@ class Manifests:
             return await self._revalidated(ask, tag, entry)
         except FAILING as problem:
             return await self._stale(ask, tag, entry, problem)
+        except (Unauthorized, Denied) as problem:
+            if not self._access.anyone(ask):
+                raise
+            return await self._for_anyone(ask, tag, entry, problem)
+
+    async def _for_anyone(self, ask: PullManifest, tag: Tag, entry: TagEntry, problem: OriginError) -> Manifest:
+        """What a tag means that only clients' credentials can renew: as it was known, if this client has none."""
+        try:
+            if ask.client.authorization is None:
+                raise problem
+            return await self._apart.privately(ask)
+        except (Unauthorized, Denied, *FAILING) as refused:
+            return await self._stale(ask, tag, entry, refused)
 
     async def _granted(self, ask: PullManifest, tag: Tag, entry: TagEntry) -> Manifest:
         """What a private tag's entry says, to clients whom the origin lets in; it says so to others itself."""

@@ -38,11 +38,12 @@ class Privacies:
         self._here: OrderedDict[tuple[Registry, Repository], Privacy] = OrderedDict()
 
     async def find(self, registry: Registry, repository: Repository) -> Privacy | None:
-        """What is known of a repository; C{None}: nothing against its being open."""
+        """What is known of a repository; C{None}: nothing against its being open. Of one whose note cannot be read it
+        has to be believed that there is one."""
         try:
             return self.newest(registry, repository, await self._store.privacy(registry, repository))
         except StoreError:
-            return self.newest(registry, repository, None)
+            return self.newest(registry, repository, Privacy(0.0))
 
     def newest(self, registry: Registry, repository: Repository, noted: Privacy | None) -> Privacy | None:
         """The same, of one whose note on disk has been read."""

@@ -142,6 +142,9 @@ class MeanwhileTests(StoryCase):
 
     def test_own_word(self) -> None:
         """Bytes that are in their place before it is noted whose they are need no second word from the origin."""
+        fill = self.fills.running(REGISTRY, DIGEST)
+        assert fill is not None
+        fill.verified(len(LAYER))
         self.store.put(DIGEST, LAYER)
         self.always(Turn(status=500))
         found, data = self.fetch(self.blob(DIGEST))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from crcache.errors import (
@@ -151,9 +152,11 @@ class ManifestTests(PrivateCase):
         self.assertEqual(self.used(), [])
 
     def test_wrong_token(self) -> None:
-        """One that the origin refuses gets its refusal, each time."""
+        """One that the origin refuses gets its refusal, each time; now and then crcache's own way is tried as well."""
         self.warm()
         self.day.now += 10
+        self.assertChallenged(self.manifest(authorization=WRONG))
+        self.assertEqual(self.used(), [("HEAD", WRONG), ("GET", None), ("HEAD", WRONG)])
         for ask in self.asks(authorization=WRONG):
             self.assertChallenged(ask)
             self.assertEqual(self.used(), [("HEAD", WRONG)])
@@ -215,6 +218,18 @@ class ManifestTests(PrivateCase):
         self.down = None
         self.assertIs(self.pull(self.manifest(authorization=TOKEN)).cache, CacheStatus.HIT)
 
+    def test_hidden(self) -> None:
+        """A 404 to those without credentials is how some registries hide what is private: nothing is forgotten."""
+        self.warm()
+        self.upstream.rule = lambda query: None if query.authorization in self.good else Turn(status=404)
+        for _ in range(2):
+            self.day.now += 61
+            self.refusal(self.manifest(), ManifestUnknown)
+            self.assertIn((REGISTRY, REPOSITORY, TAG), self.store.tags)
+            self.queries()
+            self.assertEqual(self.pull(self.manifest(authorization=LATER)).digest, self.digest)
+            self.assertIn(("HEAD", LATER), self.used())
+
     def test_heads_refused(self) -> None:
         """Of an origin that takes no HEADs a GET tells who may."""
         self.warm()
@@ -266,6 +281,26 @@ class OpenTests(PrivateCase):
             self.assertIs(self.cache_status(ask), CacheStatus.HIT)
         self.assertEqual(self.used(), [])
 
+    def test_stale(self) -> None:
+        """A tag that only clients' credentials can renew is served as it was known, to those who cannot."""
+        self.warm()
+        self.day.now += 61
+        for _ in range(2):
+            for authorization in (None, WRONG):
+                for body in (True, False):
+                    found = self.pull(self.manifest(authorization=authorization, body=body))
+                    self.assertEqual((found.digest, found.cache), (self.digest, CacheStatus.STALE_IF_ERROR))
+            self.day.now += 20
+        moved = self.add_image(TAG, note="moved")
+        self.assertEqual(self.pull(self.manifest(authorization=TOKEN)).digest, moved)
+        self.assertEqual(self.pull(self.manifest()).digest, moved)
+
+    def test_too_old(self) -> None:
+        """But not for ever."""
+        self.warm()
+        self.day.now += 661
+        self.assertChallenged(self.manifest())
+
     def test_named_elsewhere(self) -> None:
         """Naming its digest through another repository opens nothing all the same."""
         self.warm()
@@ -297,6 +332,7 @@ class UnreachableTests(PrivateCase):
             self.day.now += seconds
             for ask in (*self.asks(), *self.asks(authorization=LATER), *self.asks(authorization=WRONG)):
                 self.assertChallenged(ask)
+                self.assertChallenged(replace(ask, body=False))
 
     def test_after_a_restart(self) -> None:
         """The challenge is on disk; who was let in is not, where no other process knows."""
@@ -353,6 +389,14 @@ class TurnedTests(PrivateCase):
         for ask in self.asks(authorization=TOKEN):
             self.assertIn(self.cache_status(ask), (CacheStatus.HIT, CacheStatus.MISS))
         self.assertEqual({method for method, _ in self.used()}, {"HEAD"})
+
+    def test_noticed_by_heads(self) -> None:
+        """A HEAD for a stale tag does as well, and tells nothing of what the tag meant."""
+        self.day.now += 61
+        for authorization in (None, WRONG):
+            self.assertChallenged(self.manifest(body=False, authorization=authorization))
+        for ask in self.asks():
+            self.assertChallenged(replace(ask, body=False))
 
     def test_another_tag(self) -> None:
         """Any of its tags does, and a 403 as well."""
@@ -487,6 +531,17 @@ class TurnedTests(PrivateCase):
         self.assertOpenElsewhere()
         self.assertEqual(self.used(), [])
 
+    def test_opened_again_to_all(self) -> None:
+        """Credentials of no use do not keep anybody from what crcache's own way gets again."""
+        self.refusal(self.manifest(Tag("2.0")), Unauthorized)
+        self.good.add(None)  # type: ignore[arg-type]
+        privacy = self.successResultOf(self.store.privacy(REGISTRY, REPOSITORY))
+        for ask in self.asks(authorization=WRONG):
+            self.build()
+            self.store.set_privacy(REGISTRY, REPOSITORY, privacy)
+            self.day.now += 10
+            self.assertIn(self.cache_status(ask), (CacheStatus.STORED, CacheStatus.BYPASS))
+
     def test_what_was_private_opens(self) -> None:
         """What was fetched with somebody's credentials opens when crcache's own way gets it, and not before."""
         self.day.now += 61
@@ -515,6 +570,14 @@ class BlobTests(PrivateCase):
         self.day.now += 10
         self.assertChallenged(self.blob(DIGEST))
 
+    def test_just_refused(self) -> None:
+        """For some seconds crcache's own way is not tried again, for blobs that are not here either."""
+        self.assertChallenged(self.manifest())
+        self.queries()
+        for _ in range(3):
+            self.assertChallenged(self.blob(DIGEST))
+        self.assertEqual(self.used(), [])
+
     def test_heads(self) -> None:
         """A HEAD is answered to the same clients as a GET."""
         self.warm()
@@ -540,6 +603,32 @@ class BlobTests(PrivateCase):
         self.assertEqual((found.cache, self.used()), (CacheStatus.COLLAPSED, [("HEAD", LATER)]))
         turn.release()
         self.assertEqual(self.read(found), LAYER)
+
+    def test_refused_do_not_lend(self) -> None:
+        """With what the origin has refused, a fetch that breaks off is not gone on with."""
+        self.assertChallenged(self.manifest())
+        turn = Turn(stall=100)
+        self.upstream.rule = lambda query: self.rule(query) or (turn if query.method == "GET" else None)
+        self.outcome(self.blob(DIGEST, authorization=TOKEN))
+        for _ in range(3):
+            self.assertChallenged(self.blob(DIGEST, authorization=WRONG))
+        fill = self.fills.running(REGISTRY, DIGEST, REPOSITORY)
+        assert fill is not None and fill.lending is not None
+        self.queries()
+        self.successResultOf(fill.lending.ask(fill.query)).abort()
+        self.assertEqual(self.used(), [("GET", TOKEN)])
+        turn.release()
+        self.settle()
+
+    def test_goes_on(self) -> None:
+        """What is carried on from the origin is asked for with the same client's credentials, and no others."""
+        self.warm()
+        for authorization in (TOKEN, LATER):
+            found = self.outcome(self.blob(DIGEST, authorization=authorization))
+            assert isinstance(found, Blob) and found.rest is not None
+            self.queries()
+            self.successResultOf(found.rest.ask(5, None)).abort()
+            self.assertEqual(self.used(), [("GET", authorization)])
 
     def test_open_layer(self) -> None:
         """A layer that some repository gives everyone is not fetched again for a private one that names it."""

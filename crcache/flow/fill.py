@@ -239,6 +239,8 @@ class Fill:
 
     async def _run(self) -> None:
         for _ in range(_TURNS):
+            # What was promised in an earlier turn has come to nothing; by now there may be others' content.
+            self.confirmed.clear()
             found = await self._tools.store.ingest(*self.key)
             self._source = found
             if not IIngest.providedBy(found):

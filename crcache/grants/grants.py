@@ -67,7 +67,7 @@ class Grants:
         self._scope = scope
         self._key = secrets.token_bytes(32)
         self._grants: dict[bytes, _Grant] = {}
-        self._dropped = 0
+        self._looks: dict[bytes, set[object]] = {}
         self._told = False
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = timer
@@ -91,22 +91,34 @@ class Grants:
         mine = self._living(name)
         if self._directory is None or (mine is not None and not mine.shared):
             return succeed(mine is not None)
-        dropped = self._dropped
+        look = object()
+        self._looks.setdefault(name, set()).add(look)
 
         def told(found: bool) -> bool | Deferred[bool]:
-            if found and dropped != self._dropped:
-                # Something has been dropped meanwhile; it may have been this.
+            if not self._looked(name, look) and found:
+                # It has been dropped meanwhile.
                 return self._known(grant)
             if not found and mine is not None and self._grants.get(name) is mine:
                 del self._grants[name]
             return found or self._living(name) is not None
 
         def failed(failure: Failure) -> bool:
+            self._looked(name, look)
             self._alone(failure)
             return self._living(name) is not None
 
         asked: Deferred[bool] = self._workers.run(self._directory.known, grant)
         return asked.addCallbacks(told, failed)
+
+    def _looked(self, name: bytes, look: object) -> bool:
+        """A look into the directory is over; whether what it found still holds here."""
+        looks = self._looks.get(name, set())
+        if look not in looks:
+            return False
+        looks.remove(look)
+        if not looks:
+            del self._looks[name]
+        return True
 
     def add(self, authorization: Secret, registry: Registry, repository: Repository) -> None:
         """As L{IGrants.add}."""
@@ -127,8 +139,10 @@ class Grants:
     def drop(self, authorization: Secret, registry: Registry, repository: Repository) -> None:
         """As L{IGrants.drop}."""
         grant = self._framed(authorization, registry, repository)
-        self._grants.pop(self._name(grant), None)
-        self._dropped += 1
+        name = self._name(grant)
+        self._grants.pop(name, None)
+        # Of this one alone: strangers are refused all the time, and nobody must wait for that to end.
+        self._looks.pop(name, None)
 
         def failed(failure: Failure) -> None:
             # It is there still, to be believed: so nothing is, from now on.

@@ -49,7 +49,12 @@ def fetching(privacy: Privacy | None, openly: bool, access: str) -> Right:
 
 
 def _readers(openly: bool, privacy: Privacy | None, access: str) -> Right:
-    return Right.EVERYONE if access == ACCESS_OPEN or (openly and privacy is None) else Right.GRANTED
+    return Right.EVERYONE if anyone(access) or (openly and privacy is None) else Right.GRANTED
+
+
+def anyone(access: str) -> bool:
+    """Whether what one client's credentials open is for all, as the registry is configured."""
+    return access == ACCESS_OPEN
 
 
 def lets_in(status: int) -> bool | None:

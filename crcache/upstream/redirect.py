@@ -40,7 +40,8 @@ async def follow(
     @param asked: called for each request with the answer's status, C{None} if there was none.
     @param downgrade: whether a redirect may lead from https to http.
     @param loyal: whether C{authorization} survives a redirect within its host.
-    @param leave: whether the first redirect is the answer.
+    @param leave: whether the first redirect to another origin is the answer. One within the same is not: whoever only
+        moves a path (a proxy in front, for one) has not looked at credentials yet.
     @param heard: called each time there is a connection that the request is sent on.
     @raise OriginLied: if there are more redirects, or one leads to no URL that may be asked.
     @raise OriginUnreachable: if anyone on the way gives no answer.
@@ -58,9 +59,9 @@ async def follow(
             asked(None)
             raise
         asked(exchange.status)
-        if leave or exchange.status not in _STATUSES:
-            return exchange
         location = exchange.header("Location")
+        if exchange.status not in _STATUSES or (leave and not _within(url, location)):
+            return exchange
         await read(exchange, _BODY)
         if location is None:
             raise OriginLied(f"{origin_of(url)} redirects to nowhere; ask its administrator")
@@ -69,3 +70,13 @@ async def follow(
             authorization = None
         url = target
     raise OriginLied(f"{origin_of(url)} redirects more than {_LIMIT} times; ask its administrator")
+
+
+def _within(url: str, location: str | None) -> bool:
+    """Whether a `Location` leads to the same origin."""
+    if location is None:
+        return False
+    try:
+        return origin_of(redirected(url, location, True)) == origin_of(url)
+    except OriginLied:
+        return False

@@ -50,6 +50,19 @@ class Redirects(UpstreamCase):
             answer.abort()
         self.assertEqual(cdn.requests, [])
 
+    async def test_followed_within(self) -> None:
+        """A redirect within the registry is not its word on who is let in: that is asked for where it leads."""
+        registry = self.registry()
+        for location in ("/cdn/{digest}", registry.url + "/cdn/{digest}"):
+            for status in (200, 401, 403):
+                registry.fault(Fault(redirect=location, status=308), "blob")
+                registry.fault(Fault(status=status), "cdn")
+                query = self.blob(method="HEAD", authorization=Secret("Bearer mine"), follows=False)
+                answer = await self.upstream(registry.url).ask(query)
+                self.assertEqual(answer.status, status)
+                self.assertEqual(registry.requests[-1].header("Authorization"), "Bearer mine")
+                answer.abort()
+
     async def test_relative(self) -> None:
         """A relative location is of the same host, which keeps the `Authorization`."""
         registry = self.registry()

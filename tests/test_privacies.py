@@ -1,0 +1,68 @@
+"""Which repositories refuse crcache's own way, in memory and on disk."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from crcache.facts import Membership, Privacy, Query
+from crcache.grammar.digest import Digest
+from crcache.grammar.reference import Registry, Repository
+from crcache.privacies import Privacies
+from crcache.store.memory import Memory
+
+REGISTRY, REPOSITORY = Registry("registry.test"), Repository("team/app")
+QUERY = Query(REGISTRY, REPOSITORY, "manifest", Digest.of(b"a manifest"), "id-1")
+
+
+class PrivaciesTests(SynchronousTestCase):
+    """One repository, of which something is kept."""
+
+    def setUp(self) -> None:
+        self.now = 1000.0
+        self.store = Memory(lambda: self.now)
+        self.store.enrol(REGISTRY, REPOSITORY, [Membership(Digest.of(b"a manifest"))])
+        self.privacies = Privacies(self.store, lambda: self.now, lambda _: 10.0)
+
+    def find(self) -> Privacy | None:
+        """What is known of it."""
+        return self.successResultOf(Deferred.fromCoroutine(self.privacies.find(REGISTRY, REPOSITORY)))
+
+    def lately(self) -> Privacy | None:
+        """What can be told without asking."""
+        return self.successResultOf(Deferred.fromCoroutine(self.privacies.lately(REGISTRY, REPOSITORY)))
+
+    def test_newest(self) -> None:
+        """Of what this process has heard and what another one has noted, the later counts."""
+        self.privacies.refused(QUERY, ("Basic realm=a",))
+        later = Privacy(1005.0, ("Basic realm=b",))
+        self.store.set_privacy(REGISTRY, REPOSITORY, later)
+        self.now = 1012.0
+        self.assertEqual((self.find(), self.lately()), (later, later))
+        self.privacies.refused(QUERY, ("Basic realm=c",))
+        self.store.set_privacy(REGISTRY, REPOSITORY, later)
+        self.assertEqual(self.find(), Privacy(1012.0, ("Basic realm=c",)))
+
+    def test_other_credentials(self) -> None:
+        """When credentials have changed, what was refused before is asked for again, and is private until then."""
+        self.privacies.refused(QUERY, ("Basic realm=a",))
+        self.assertIsNotNone(self.lately())
+        self.now += 1
+        self.privacies.try_again()
+        self.assertIsNone(self.lately())
+        self.assertIsNotNone(self.find())
+        self.privacies.refused(QUERY, ("Basic realm=a",))
+        self.assertIsNotNone(self.lately())
+
+    def test_opened(self) -> None:
+        """A repository that has been opened again is open, here and on disk."""
+        self.privacies.refused(QUERY, ("Basic realm=a",))
+        self.privacies.opened(QUERY)
+        self.assertEqual((self.find(), self.store.privacies), (None, {}))
+
+    def test_clock_set_back(self) -> None:
+        """What was refused later than now is asked for again, and is private until then."""
+        self.privacies.refused(QUERY, ("Basic realm=a",))
+        self.now -= 3600
+        self.assertIsNone(self.lately())
+        self.assertIsNotNone(self.find())
