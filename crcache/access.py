@@ -107,7 +107,7 @@ class Access:
             return bool(found)
         if isinstance(found, AWAY):
             raise await self.instead(ask, found)
-        if await self._privacies.lately(ask.registry, ask.repository) is None:
+        if self._privacies.lately(ask.registry, ask.repository) is None:
             return False
         raise found
 

@@ -119,7 +119,7 @@ class Blobs:
     async def _openly(self, ask: PullBlob, holding: Holding, right: Right) -> Outcome:
         """Fetched in crcache's own way; if that is refused, with the client's credentials, if it has some."""
         query = blob_query(ask)
-        await self._origin.check(query)
+        self._origin.check(query)
         size = None if holding.member is None else holding.member.size
         joined = self._fills.running(ask.registry, ask.digest) is not None
         fill = self._fills.begin(query, size)

@@ -62,7 +62,7 @@ class Origin:
         """
         own = query.authorization is None
         theirs = None if client is None else client.authorization
-        kept = await self._privacies.lately(query.registry, query.repository) if own else None
+        kept = self._privacies.lately(query.registry, query.repository) if own else None
         if kept is not None and theirs is None:
             raise remembered_refusal(query.registry, query.repository, kept)
         answer = None if kept is not None else await self._upstream.ask(query)
@@ -84,12 +84,12 @@ class Origin:
             raise problem
         return Granted(answer, own)
 
-    async def check(self, query: Query) -> None:
+    def check(self, query: Query) -> None:
         """Go no further if the repository has refused crcache's own way just now.
 
         @raise Unauthorized: with its challenge.
         """
-        privacy = await self._privacies.lately(query.registry, query.repository)
+        privacy = self._privacies.lately(query.registry, query.repository)
         if privacy is not None:
             raise remembered_refusal(query.registry, query.repository, privacy)
 

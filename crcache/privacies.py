@@ -52,10 +52,13 @@ class Privacies:
             return here or noted
         return here if here.checked >= noted.checked else noted
 
-    async def lately(self, registry: Registry, repository: Repository) -> Privacy | None:
-        """The refusal that clients can be told without asking again, if there is one."""
-        found = await self.find(registry, repository)
-        if found is not None and found.checked < self._since:
+    def lately(self, registry: Registry, repository: Repository) -> Privacy | None:
+        """The refusal that clients can be told without asking again, if there is one.
+
+        Of what this process has heard itself: nobody waits for the disk before a question that it may spare.
+        """
+        found = self._here.get((registry, repository))
+        if found is None or found.checked < self._since:
             return None
         return found if remembered(found, self._clock(), self._seconds(registry)) else None
 
