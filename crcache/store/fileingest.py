@@ -39,11 +39,13 @@ class Finish:
     """What is the store's part of a commit. Called in a worker thread.
 
     @ivar seal: given the open data, once its bytes are safe and before they are content.
-    @ivar enrol: notes memberships when the content is in its place; told how many bytes were there before.
+    @ivar enrol: notes memberships, before the content is in its place: without one it would have to be fetched anew.
+    @ivar committed: told, when it is, how many bytes were there before, of the same content from elsewhere.
     """
 
     seal: Callable[[int], None]
-    enrol: Callable[[int, Sequence[tuple[Repository, Membership]]], None]
+    enrol: Callable[[Sequence[tuple[Repository, Membership]]], None]
+    committed: Callable[[int], None]
 
 
 class _Again(Exception):
@@ -223,12 +225,11 @@ class FileIngest(OpenIngest):
             if is_at(self._data, place.data):
                 if os.fstat(self._data).st_size != size:
                     raise OSError(errno.EIO, "was cut while it was being filled", str(place.data))
-                # The same content may have come from elsewhere in the meantime.
+                self._finish.enrol(members)
                 before = size_of(place.target)
                 self._to_target()
+                self._finish.committed(before)
                 sync_directory(place.target.parent)
-                self._finish.enrol(before, members)
-                # Not before: who finds no data here any more looks for content, and for whose it is.
                 if is_at(self._data, place.data):
                     os.unlink(place.data)
                 sync_directory(place.data.parent)

@@ -222,12 +222,16 @@ class Filesystem:
         version.restore(self._layout)
         contents = self.contents
 
-        def enrol(before: int, members: Sequence[tuple[Repository, Membership]]) -> None:
-            contents.committed(digest, before)
-            for member, membership in members:
-                self._known.enrol(registry, member, [membership])
+        def enrol(members: Sequence[tuple[Repository, Membership]]) -> None:
+            try:
+                for member, membership in members:
+                    self._known.enrol(registry, member, [membership])
+            except StoreError as problem:
+                raise OSError(errno.EIO, problem.message) from problem
 
-        finish = Finish(lambda fd: contents.seals.set(fd, digest), enrol)
+        finish = Finish(
+            lambda fd: contents.seals.set(fd, digest), enrol, lambda before: contents.committed(digest, before)
+        )
         place = self._layout.fill(registry, digest, repository)
         return FileIngest.begin(self._workers, self._syncing, place, self._boot, finish)
 
