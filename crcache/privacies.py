@@ -22,6 +22,8 @@ log = Logger()
 #: store notes nothing.
 _MOST = 1024
 
+_Known = OrderedDict[tuple[Registry, Repository], Privacy]
+
 
 class Privacies:
     """On disk for all processes; here, too, so that what was refused just now is not asked for at once."""
@@ -35,7 +37,9 @@ class Privacies:
         self._clock = clock
         self._seconds = seconds
         self._since = 0.0
-        self._here: OrderedDict[tuple[Registry, Repository], Privacy] = OrderedDict()
+        self._here: _Known = OrderedDict()
+        # Of other processes, which may have found it open by now: it only spares questions.
+        self._read: _Known = OrderedDict()
 
     async def find(self, registry: Registry, repository: Repository) -> Privacy | None:
         """What is known of a repository; C{None}: nothing against its being open. Of one whose note cannot be read it
@@ -48,19 +52,23 @@ class Privacies:
     def newest(self, registry: Registry, repository: Repository, noted: Privacy | None) -> Privacy | None:
         """The same, of one whose note on disk has been read."""
         here = self._here.get((registry, repository))
-        if here is None or noted is None:
-            return here or noted
-        return here if here.checked >= noted.checked else noted
+        if noted is None or (here is not None and here.checked >= noted.checked):
+            return here
+        _remember(self._read, (registry, repository), noted)
+        return noted
 
     def lately(self, registry: Registry, repository: Repository) -> Privacy | None:
         """The refusal that clients can be told without asking again, if there is one.
 
-        Of what this process has heard itself: nobody waits for the disk before a question that it may spare.
+        It is one that this process has heard itself, or has read of lately: nobody waits for the disk before a question
+        that it may spare.
         """
-        found = self._here.get((registry, repository))
-        if found is None or found.checked < self._since:
-            return None
-        return found if remembered(found, self._clock(), self._seconds(registry)) else None
+        for known in (self._here, self._read):
+            found = known.get((registry, repository))
+            fresh = remembered(found, self._clock(), self._seconds(registry))
+            if found is not None and fresh and found.checked >= self._since:
+                return found
+        return None
 
     def try_again(self) -> None:
         """Credentials have changed: what was refused before may not be refused any more."""
@@ -69,10 +77,8 @@ class Privacies:
     def refused(self, query: Query, challenges: tuple[str, ...]) -> None:
         """The origin has just refused crcache's own way."""
         key = query.registry, query.repository
-        self._here[key] = privacy = Privacy(self._clock(), challenges).shortened()
-        self._here.move_to_end(key)
-        if len(self._here) > _MOST:
-            self._here.popitem(last=False)
+        privacy = Privacy(self._clock(), challenges).shortened()
+        _remember(self._here, key, privacy)
         self._note(query, privacy)
 
     def kept(self, query: Query) -> None:
@@ -83,7 +89,8 @@ class Privacies:
 
     def opened(self, query: Query) -> None:
         """The origin has just let crcache's own way in."""
-        self._here.pop((query.registry, query.repository), None)
+        for known in (self._here, self._read):
+            known.pop((query.registry, query.repository), None)
         self._note(query, None)
 
     def _note(self, query: Query, privacy: Privacy | None) -> None:
@@ -98,3 +105,10 @@ class Privacies:
             problem=failure.getErrorMessage(),
             **events.about(query),
         )
+
+
+def _remember(known: _Known, key: tuple[Registry, Repository], privacy: Privacy) -> None:
+    known[key] = privacy
+    known.move_to_end(key)
+    if len(known) > _MOST:
+        known.popitem(last=False)

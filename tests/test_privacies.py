@@ -33,16 +33,26 @@ class PrivaciesTests(SynchronousTestCase):
         return self.privacies.lately(REGISTRY, REPOSITORY)
 
     def test_newest(self) -> None:
-        """Of what this process has heard and what another one has noted, the later counts; what it has not heard itself
-        it asks for once."""
+        """Of what this process has heard and what another one has noted, the later counts, once it has been read."""
         self.privacies.refused(QUERY, ("Basic realm=a",))
         later = Privacy(1005.0, ("Basic realm=b",))
         self.store.set_privacy(REGISTRY, REPOSITORY, later)
         self.now = 1012.0
-        self.assertEqual((self.find(), self.lately()), (later, None))
+        self.assertIsNone(self.lately())
+        self.assertEqual((self.find(), self.lately()), (later, later))
         self.privacies.refused(QUERY, ("Basic realm=c",))
         self.store.set_privacy(REGISTRY, REPOSITORY, later)
         self.assertEqual(self.find(), Privacy(1012.0, ("Basic realm=c",)))
+
+    def test_opened_elsewhere(self) -> None:
+        """What another process has noted, and then found open, is open here, too; its refusal is told for a while."""
+        self.store.set_privacy(REGISTRY, REPOSITORY, Privacy(self.now, ("Basic realm=b",)))
+        self.assertIsNotNone(self.find())
+        self.store.set_privacy(REGISTRY, REPOSITORY, None)
+        self.assertIsNone(self.find())
+        self.assertIsNotNone(self.lately())
+        self.now += 10
+        self.assertIsNone(self.lately())
 
     def test_other_credentials(self) -> None:
         """When credentials have changed, what was refused before is asked for again, and is private until then."""
