@@ -44,7 +44,8 @@ class Bypass:
             return Relayed((await self._origin.ask(replace(query, method="HEAD"), ask.client)).answer, None)
         span = ask.span
         if ask.suffix is not None:
-            if size is None:
+            if size is None or not ask.suffix:
+                # That there are no such bytes is told with the size: to whom the origin tells it.
                 size = await self._size(ask, query)
             last = RangeSpec(None, ask.suffix).resolve(size) if size else None
             span = None if last is None else (last.start, last.stop)
