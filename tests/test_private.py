@@ -743,6 +743,20 @@ class ElsewhereTests(PrivateCase):
         self.assertChallenged(self.blob(DIGEST, registry=EVIL))
         self.assertClosed()
 
+    def test_all_of_it_in_two_ways(self) -> None:
+        """What began openly, broke off, and went on for a client's credentials alone, is for those who are let in."""
+        found = self.outcome(self.blob(DIGEST, registry=EVIL, authorization=LATER))
+        assert isinstance(found, Relayed) and found.rest is not None and found.proved is not None
+        found.answer.abort()
+        self.upstream.rule = lambda query: None if query.authorization == LATER else Turn(status=403)
+        self.successResultOf(found.rest.ask(5, len(LAYER))).abort()
+        found.proved(len(LAYER))
+        member = self.store.members[EVIL, REPOSITORY, DIGEST]
+        self.assertEqual((member.open, member.fetched), (False, Fetched.PRIVATELY))
+        self.refusal(self.blob(DIGEST, registry=EVIL), Denied)
+        self.assertIs(self.cache_status(self.blob(DIGEST, registry=EVIL, authorization=LATER)), CacheStatus.HIT)
+        self.assertClosed()
+
     def test_part_of_it(self) -> None:
         """A part proves nothing."""
         for ask in self.ways:
