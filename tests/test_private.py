@@ -250,6 +250,16 @@ class ManifestTests(PrivateCase):
         (asked,) = self.queries()
         self.assertFalse(asked.follows)
 
+    def test_pages(self) -> None:
+        """A page that a front sends to everybody, in place of the registry, lets nobody in to what is on disk."""
+        self.warm()
+        page, rule = Turn(status=200, headers={"Content-Type": "text/html"}), self.rule
+        self.upstream.rule = lambda query: page if query.method == "HEAD" else rule(query)
+        for ask in self.asks(authorization=WRONG):
+            self.day.now += 61
+            self.assertChallenged(ask)
+        self.assertIn(("HEAD", WRONG), self.used())
+
     def test_not_cached_tags(self) -> None:
         """Tags that are never cached are asked of the origin each time, with the client's credentials."""
         latest = Tag("latest")
