@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -17,6 +18,8 @@ from crcache.interfaces import IStore
 from crcache.policy.access import remembered
 
 log = Logger()
+
+T = TypeVar("T")
 
 #: Repositories whose refusal is remembered here as well: clients can name any, and of those that hold nothing the
 #: store notes nothing.
@@ -36,6 +39,7 @@ class Privacies:
         self._seconds = seconds
         self._since = 0.0
         self._here: OrderedDict[tuple[Registry, Repository], Privacy] = OrderedDict()
+        self._noting: dict[tuple[Registry, Repository], tuple[Query, Privacy | None] | None] = {}
 
     async def find(self, registry: Registry, repository: Repository) -> Privacy | None:
         """What is known of a repository; C{None}: nothing against its being open. Of one whose note cannot be read it
@@ -87,8 +91,21 @@ class Privacies:
         self._note(query, None)
 
     def _note(self, query: Query, privacy: Privacy | None) -> None:
+        """One after the other for each repository, whatever threads do it: what was heard last must stay. Of what is
+        heard while one is noted, which may take long, the last alone is noted."""
+        key = query.registry, query.repository
+        if key in self._noting:
+            self._noting[key] = query, privacy
+            return
+        self._noting[key] = None
         noting: Deferred[None] = self._store.set_privacy(query.registry, query.repository, privacy)
-        noting.addErrback(self._failed, query)
+        noting.addErrback(self._failed, query).addBoth(self._noted, key)
+
+    def _noted(self, result: T, key: tuple[Registry, Repository]) -> T:
+        heard = self._noting.pop(key)
+        if heard is not None:
+            self._note(*heard)
+        return result
 
     def _failed(self, failure: Failure, query: Query) -> None:
         failure.trap(StoreError)
