@@ -44,7 +44,8 @@ class Witness:
             # RFC 9110, 15.5.4: what a 403 is sent to is of no use there.
             found = answer.headers.getRawHeaders(b"WWW-Authenticate", []) if answer.status == 401 else []
             self._privacies.refused(query, tuple(line.decode("latin-1") for line in found))
-        elif query.kind == "manifest" and opens(answer.status, _media_type(answer)):
+        elif (query.kind, query.method) == ("manifest", "GET") and opens(answer.status, _media_type(answer)):
+            # Not by a HEAD, which shows nothing: what stands before a registry may remember the answer from before.
             self._privacies.opened(query)
 
 

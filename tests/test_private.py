@@ -408,6 +408,16 @@ class TurnedTests(PrivateCase):
         for ask in self.asks():
             self.assertChallenged(replace(ask, body=False))
 
+    def test_not_opened_by_heads(self) -> None:
+        """Once it is noticed, a HEAD that is answered to everybody opens nothing again."""
+        rule = self.rule
+        self.upstream.rule = lambda query: None if query.method == "HEAD" else rule(query)
+        self.assertChallenged(self.manifest(Tag("2.0")))
+        self.day.now += 11
+        self.assertEqual(self.pull(self.manifest(body=False)).digest, self.digest)
+        for ask in self.asks():
+            self.assertChallenged(ask)
+
     def test_another_tag(self) -> None:
         """Any of its tags does, and a 403 as well."""
         self.upstream.rule = lambda query: Turn(status=403) if query.authorization is None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -35,12 +35,18 @@ class WitnessTests(SynchronousTestCase):
         self.witness = Witness(self.upstream, self.grants, self.privacies)
 
     def answers(
-        self, status: int, kind: str, authorization: Secret | None = None, tag: bool = False, **headers: str
+        self,
+        status: int,
+        kind: str,
+        authorization: Secret | None = None,
+        tag: bool = False,
+        method: Literal["GET", "HEAD"] = "GET",
+        **headers: str,
     ) -> None:
         """The origin answers so to a question of this kind."""
         self.upstream.turns = [Turn(status=status, headers={k.replace("_", "-"): v for k, v in headers.items()})]
         reference = None if kind == "tags" else Tag("1.0") if tag else DIGEST
-        query = Query(REGISTRY, REPOSITORY, cast(Kind, kind), reference, "id-1", authorization=authorization)
+        query = Query(REGISTRY, REPOSITORY, cast(Kind, kind), reference, "id-1", method, authorization=authorization)
         self.successResultOf(self.witness.ask(query)).abort()
 
     def let_in(self) -> bool:
@@ -76,12 +82,14 @@ class WitnessTests(SynchronousTestCase):
             self.assertTrue(self.private())
 
     def test_private(self) -> None:
-        """A refusal of crcache's own way makes a repository private, a manifest opens it; a blob does not, since
-        it may come from a host that asks nobody."""
+        """A refusal of crcache's own way makes a repository private, a manifest opens it; a HEAD does not, nor a
+        blob, since it may come from a host that asks nobody."""
         for kind in ("manifest", "blob"):
             self.answers(401, kind)
             self.assertTrue(self.private())
             self.answers(200, "blob")
+            self.assertTrue(self.private())
+            self.answers(200, "manifest", method="HEAD")
             self.assertTrue(self.private())
             self.answers(200, "manifest")
             self.assertFalse(self.private())
