@@ -21,6 +21,8 @@ log = Logger()
 
 T = TypeVar("T")
 
+_Heard = tuple[Query, Privacy | None]
+
 #: Repositories whose refusal is remembered here as well: clients can name any, and of those that hold nothing the
 #: store notes nothing.
 _MOST = 1024
@@ -39,7 +41,7 @@ class Privacies:
         self._seconds = seconds
         self._since = 0.0
         self._here: OrderedDict[tuple[Registry, Repository], Privacy] = OrderedDict()
-        self._noting: dict[tuple[Registry, Repository], tuple[Query, Privacy | None] | None] = {}
+        self._noting: dict[tuple[Registry, Repository], _Heard] = {}
 
     async def find(self, registry: Registry, repository: Repository) -> Privacy | None:
         """What is known of a repository; C{None}: nothing against its being open. Of one whose note cannot be read it
@@ -51,7 +53,9 @@ class Privacies:
 
     def newest(self, registry: Registry, repository: Repository, noted: Privacy | None) -> Privacy | None:
         """The same, of one whose note on disk has been read."""
-        here = self._here.get((registry, repository))
+        key = registry, repository
+        # What is not on disk yet may be forgotten here: others' refusals are many.
+        here = self._here.get(key) or (self._noting[key][1] if key in self._noting else None)
         if here is None or noted is None:
             return here or noted
         return here if here.checked >= noted.checked else noted
@@ -94,17 +98,22 @@ class Privacies:
         """One after the other for each repository, whatever threads do it: what was heard last must stay. Of what is
         heard while one is noted, which may take long, the last alone is noted."""
         key = query.registry, query.repository
-        if key in self._noting:
-            self._noting[key] = query, privacy
-            return
-        self._noting[key] = None
-        noting: Deferred[None] = self._store.set_privacy(query.registry, query.repository, privacy)
-        noting.addErrback(self._failed, query).addBoth(self._noted, key)
+        waits = key in self._noting
+        self._noting[key] = heard = query, privacy
+        if not waits:
+            self._put(heard)
 
-    def _noted(self, result: T, key: tuple[Registry, Repository]) -> T:
-        heard = self._noting.pop(key)
-        if heard is not None:
-            self._note(*heard)
+    def _put(self, heard: _Heard) -> None:
+        query, privacy = heard
+        noting: Deferred[None] = self._store.set_privacy(query.registry, query.repository, privacy)
+        noting.addErrback(self._failed, query).addBoth(self._noted, heard)
+
+    def _noted(self, result: T, heard: _Heard) -> T:
+        key = heard[0].registry, heard[0].repository
+        if self._noting[key] is heard:
+            del self._noting[key]
+        else:
+            self._put(self._noting[key])
         return result
 
     def _failed(self, failure: Failure, query: Query) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -92,3 +94,14 @@ class PrivaciesTests(SynchronousTestCase):
         self.assertEqual(len(noted), 2)
         self.privacies.opened(QUERY)
         self.assertIsNone(noted[2])
+
+    def test_known_until_noted(self) -> None:
+        """What is not on disk yet is known, whatever others have refused meanwhile."""
+        waiting: Deferred[None] = Deferred()
+        self.patch(self.store, "set_privacy", lambda *_: waiting)
+        self.privacies.refused(QUERY, ("Basic realm=a",))
+        for number in range(2000):
+            self.privacies.refused(replace(QUERY, repository=Repository(f"of/others-{number}")), ())
+        self.assertIsNotNone(self.find())
+        waiting.callback(None)
+        self.assertIsNone(self.find())

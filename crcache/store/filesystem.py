@@ -254,7 +254,8 @@ class Filesystem:
 
     def set_privacy(self, registry: Registry, repository: Repository, privacy: Privacy | None) -> Deferred[None]:
         """As L{IStore.set_privacy}."""
-        return self._within(WRITING, self._noting.run(self._known.set_privacy, registry, repository, privacy))
+        # However long it takes: until it is done, whoever has it noted has to know it himself.
+        return self._noting.run(self._known.set_privacy, registry, repository, privacy)
 
     def tag(self, registry: Registry, repository: Repository, tag: Tag) -> Deferred[TagEntry | None]:
         """As L{IStore.tag}."""
