@@ -11,7 +11,7 @@ from crcache import events
 from crcache.asks import PullBlob, PullManifest
 from crcache.errors import AccessUnknown, CrcacheError, OriginError, Unauthorized
 from crcache.facts import Holding, Privacy, Query, TagEntry
-from crcache.flow.answers import refusal
+from crcache.flow.answers import first, refusal
 from crcache.flow.collect import dismiss
 from crcache.flow.shared import Shared
 from crcache.grammar.digest import Digest
@@ -126,7 +126,7 @@ class Access:
             problem.__traceback__ = None
             return head.reference, problem
         dismiss(answer, head=True)
-        said = lets_in(answer.status)
+        said = lets_in(answer.status, first(answer, "Content-Type"))
         if said:
             return head.reference, True
         refused = refusal(answer, head)

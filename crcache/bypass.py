@@ -13,7 +13,7 @@ from crcache.flow.collect import dismiss
 from crcache.flow.parts import Part, part_of
 from crcache.grammar.ranges import ContentRange, RangeSpec
 from crcache.interfaces import IStore
-from crcache.origin import Origin
+from crcache.origin import Granted, Origin
 from crcache.outcomes import Relayed
 from crcache.rest import Rest
 
@@ -36,7 +36,8 @@ class Bypass:
 
         @param query: asks for all of it.
         @param size: the blob's, as far as it is known; it tells where the last bytes begin.
-        @param proved: called when all of it has come and is right, with whether crcache's own way got it, and its size.
+        @param proved: called when all of it has come and is right, with whether crcache's own way got it (no, if it
+            broke off, and only the client's got the rest), and its size.
         @raise crcache.errors.OriginError: if it says no, or nothing, or what is of no use to the client.
         @raise crcache.errors.RangeNotSatisfiable: if the range begins past the end.
         """
@@ -44,7 +45,8 @@ class Bypass:
             return Relayed((await self._origin.ask(replace(query, method="HEAD"), ask.client)).answer, None)
         span = ask.span
         if ask.suffix is not None:
-            if size is None:
+            if size is None or not ask.suffix:
+                # That there are no such bytes is told with the size: to whom the origin tells it.
                 size = await self._size(ask, query)
             last = RangeSpec(None, ask.suffix).resolve(size) if size else None
             span = None if last is None else (last.start, last.stop)
@@ -63,7 +65,7 @@ class Bypass:
             raise
         rest = Rest(self._origin, self._store, query, ask.client, part.size)
         whole = part.start == 0 and (wanted is None or wanted.stop == wanted.total)
-        prove = None if proved is None or not whole else partial(proved, ask, granted.open)
+        prove = None if proved is None or not whole else partial(_prove, proved, ask, granted, rest)
         digest = ask.digest if whole else None
         return Relayed(answer, digest, rest=rest, start=part.start, part=wanted, proved=prove)
 
@@ -81,6 +83,10 @@ class Bypass:
         if answer.status != 200 or answer.length is None:
             raise unknown
         return answer.length
+
+
+def _prove(proved: Callable[[PullBlob, bool, int], None], ask: PullBlob, first: Granted, rest: Rest, size: int) -> None:
+    proved(ask, first.open and rest.open, size)
 
 
 def _wanted(ask: PullBlob, span: tuple[int, int | None], part: Part) -> ContentRange | None:

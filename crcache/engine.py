@@ -59,6 +59,8 @@ CHECKING_THREADS = 1
 CONFIG_THREADS = 1
 #: And as many credential helpers run at once.
 HELPER_THREADS = 4
+#: Registries of strangers can have this take long: nothing else waits for it.
+NOTING_THREADS = 1
 #: Not more: what is granted and then refused must be noted in this order.
 GRANTING_THREADS = 1
 
@@ -102,6 +104,7 @@ class Engine:
         self._doubting = Workers(reactor, DOUBTING_THREADS, "crcache-doubting")
         checking = Workers(reactor, CHECKING_THREADS, "crcache-checking")
         asking = Workers(reactor, HELPER_THREADS, "crcache-helpers")
+        noting = Workers(reactor, NOTING_THREADS, "crcache-noting")
         granting = Workers(reactor, GRANTING_THREADS, "crcache-granting")
         self.workers = [
             disk,
@@ -113,6 +116,7 @@ class Engine:
             checking,
             asking,
             self.reading_config,
+            noting,
             granting,
         ]
 
@@ -127,6 +131,7 @@ class Engine:
             day,
             syncing,
             hashing=self._doubting,
+            noting=noting,
             parents=config.make_parents,
             changed=self.usage.changed,
             timer=reactor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -17,6 +18,10 @@ from crcache.interfaces import IStore
 from crcache.policy.access import remembered
 
 log = Logger()
+
+T = TypeVar("T")
+
+_Heard = tuple[Query, Privacy | None]
 
 #: Repositories whose refusal is remembered here as well: clients can name any, and of those that hold nothing the
 #: store notes nothing.
@@ -40,6 +45,7 @@ class Privacies:
         self._here: _Known = OrderedDict()
         # Of other processes, which may have found it open by now: it only spares questions.
         self._read: _Known = OrderedDict()
+        self._noting: dict[tuple[Registry, Repository], _Heard] = {}
 
     async def find(self, registry: Registry, repository: Repository) -> Privacy | None:
         """What is known of a repository; C{None}: nothing against its being open. Of one whose note cannot be read it
@@ -51,10 +57,12 @@ class Privacies:
 
     def newest(self, registry: Registry, repository: Repository, noted: Privacy | None) -> Privacy | None:
         """The same, of one whose note on disk has been read."""
-        here = self._here.get((registry, repository))
+        key = registry, repository
+        # What is not on disk yet may be forgotten here: others' refusals are many.
+        here = self._here.get(key) or (self._noting[key][1] if key in self._noting else None)
         if noted is None or (here is not None and here.checked >= noted.checked):
             return here
-        _remember(self._read, (registry, repository), noted)
+        _remember(self._read, key, noted)
         return noted
 
     def lately(self, registry: Registry, repository: Repository) -> Privacy | None:
@@ -94,8 +102,26 @@ class Privacies:
         self._note(query, None)
 
     def _note(self, query: Query, privacy: Privacy | None) -> None:
+        """One after the other for each repository, whatever threads do it: what was heard last must stay. Of what is
+        heard while one is noted, which may take long, the last alone is noted."""
+        key = query.registry, query.repository
+        waits = key in self._noting
+        self._noting[key] = heard = query, privacy
+        if not waits:
+            self._put(heard)
+
+    def _put(self, heard: _Heard) -> None:
+        query, privacy = heard
         noting: Deferred[None] = self._store.set_privacy(query.registry, query.repository, privacy)
-        noting.addErrback(self._failed, query)
+        noting.addErrback(self._failed, query).addBoth(self._noted, heard)
+
+    def _noted(self, result: T, heard: _Heard) -> T:
+        key = heard[0].registry, heard[0].repository
+        if self._noting[key] is heard:
+            del self._noting[key]
+        else:
+            self._put(self._noting[key])
+        return result
 
     def _failed(self, failure: Failure, query: Query) -> None:
         failure.trap(StoreError)

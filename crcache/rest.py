@@ -24,7 +24,10 @@ log = Logger()
 
 @implementer(IRest)
 class Rest:
-    """Asks as the whole would be asked for, but for a part of it."""
+    """Asks as the whole would be asked for, but for a part of it.
+
+    @ivar open: whether crcache's own way got all that has come of it so far.
+    """
 
     def __init__(self, origin: Origin, store: IStore, query: Query, client: Client, size: int | None) -> None:
         """
@@ -34,6 +37,7 @@ class Rest:
         """
         assert isinstance(query.reference, Digest)
         self.digest = query.reference
+        self.open = True
         self._origin = origin
         self._store = store
         self._query = query
@@ -53,9 +57,10 @@ class Rest:
 
     async def _ask(self, query: Query) -> IAnswer:
         try:
-            answer = (await self._origin.ask(query, self._client)).answer
+            granted = await self._origin.ask(query, self._client)
         except RangeNotSatisfiable:
             raise OriginLied(f"{query.registry} answered 416 to a range that the body must have") from None
+        answer, self.open = granted.answer, self.open and granted.open
         try:
             part = part_of(answer, query)
             if None not in (part.size, self._size) and part.size != self._size:

@@ -9,7 +9,7 @@ from crcache.facts import Query
 from crcache.grammar.reference import Tag
 from crcache.granting import IGrants
 from crcache.interfaces import IAnswer, IUpstream
-from crcache.policy.access import lets_in, refuses
+from crcache.policy.access import lets_in, opens, refuses
 from crcache.privacies import Privacies
 
 
@@ -32,7 +32,7 @@ class Witness:
             if query.authorization is None:
                 self._own(answer, query)
             else:
-                said = lets_in(answer.status)
+                said = lets_in(answer.status, _media_type(answer))
                 if said:
                     self._grants.add(query.authorization, query.registry, query.repository)
                 elif said is False:
@@ -44,5 +44,11 @@ class Witness:
             # RFC 9110, 15.5.4: what a 403 is sent to is of no use there.
             found = answer.headers.getRawHeaders(b"WWW-Authenticate", []) if answer.status == 401 else []
             self._privacies.refused(query, tuple(line.decode("latin-1") for line in found))
-        elif query.kind == "manifest" and 200 <= answer.status < 300:
+        elif (query.kind, query.method) == ("manifest", "GET") and opens(answer.status, _media_type(answer)):
+            # Not by a HEAD, which shows nothing: what stands before a registry may remember the answer from before.
             self._privacies.opened(query)
+
+
+def _media_type(answer: IAnswer) -> str | None:
+    lines = answer.headers.getRawHeaders(b"Content-Type", [])
+    return lines[0].decode("latin-1") if lines else None

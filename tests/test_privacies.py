@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from crcache.errors import StoreError
 from crcache.facts import Membership, Privacy, Query
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository
@@ -77,3 +80,38 @@ class PrivaciesTests(SynchronousTestCase):
         self.now -= 3600
         self.assertIsNone(self.lately())
         self.assertIsNotNone(self.find())
+
+    def test_in_order(self) -> None:
+        """However long the disk takes for one note, what was heard last is noted last; what was heard in between is
+        not noted at all, so that a registry that says something else each time has nobody work for it."""
+        noted: list[Privacy | None] = []
+        waiting: list[Deferred[None]] = []
+
+        def slowly(_: Registry, __: Repository, privacy: Privacy | None) -> Deferred[None]:
+            noted.append(privacy)
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        self.patch(self.store, "set_privacy", slowly)
+        self.privacies.opened(QUERY)
+        for number in range(100):
+            self.privacies.opened(QUERY)
+            self.privacies.refused(QUERY, (f"Basic realm={number}",))
+        self.assertEqual(noted, [None])
+        waiting.pop().errback(StoreError("the disk takes too long"))
+        self.assertEqual(noted, [None, Privacy(1000.0, ("Basic realm=99",))])
+        waiting.pop().callback(None)
+        self.assertEqual(len(noted), 2)
+        self.privacies.opened(QUERY)
+        self.assertIsNone(noted[2])
+
+    def test_known_until_noted(self) -> None:
+        """What is not on disk yet is known, whatever others have refused meanwhile."""
+        waiting: Deferred[None] = Deferred()
+        self.patch(self.store, "set_privacy", lambda *_: waiting)
+        self.privacies.refused(QUERY, ("Basic realm=a",))
+        for number in range(2000):
+            self.privacies.refused(replace(QUERY, repository=Repository(f"of/others-{number}")), ())
+        self.assertIsNotNone(self.find())
+        waiting.callback(None)
+        self.assertIsNone(self.find())

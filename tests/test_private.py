@@ -250,6 +250,16 @@ class ManifestTests(PrivateCase):
         (asked,) = self.queries()
         self.assertFalse(asked.follows)
 
+    def test_pages(self) -> None:
+        """A page that a front sends to everybody, in place of the registry, lets nobody in to what is on disk."""
+        self.warm()
+        page, rule = Turn(status=200, headers={"Content-Type": "text/html"}), self.rule
+        self.upstream.rule = lambda query: page if query.method == "HEAD" else rule(query)
+        for ask in self.asks(authorization=WRONG):
+            self.day.now += 61
+            self.assertChallenged(ask)
+        self.assertIn(("HEAD", WRONG), self.used())
+
     def test_not_cached_tags(self) -> None:
         """Tags that are never cached are asked of the origin each time, with the client's credentials."""
         latest = Tag("latest")
@@ -397,6 +407,16 @@ class TurnedTests(PrivateCase):
             self.assertChallenged(self.manifest(body=False, authorization=authorization))
         for ask in self.asks():
             self.assertChallenged(replace(ask, body=False))
+
+    def test_not_opened_by_heads(self) -> None:
+        """Once it is noticed, a HEAD that is answered to everybody opens nothing again."""
+        rule = self.rule
+        self.upstream.rule = lambda query: None if query.method == "HEAD" else rule(query)
+        self.assertChallenged(self.manifest(Tag("2.0")))
+        self.day.now += 11
+        self.assertEqual(self.pull(self.manifest(body=False)).digest, self.digest)
+        for ask in self.asks():
+            self.assertChallenged(ask)
 
     def test_another_tag(self) -> None:
         """Any of its tags does, and a 403 as well."""
@@ -741,6 +761,20 @@ class ElsewhereTests(PrivateCase):
         self.assertEqual(self.used(), [])
         self.day.now += 10
         self.assertChallenged(self.blob(DIGEST, registry=EVIL))
+        self.assertClosed()
+
+    def test_all_of_it_in_two_ways(self) -> None:
+        """What began openly, broke off, and went on for a client's credentials alone, is for those who are let in."""
+        found = self.outcome(self.blob(DIGEST, registry=EVIL, authorization=LATER))
+        assert isinstance(found, Relayed) and found.rest is not None and found.proved is not None
+        found.answer.abort()
+        self.upstream.rule = lambda query: None if query.authorization == LATER else Turn(status=403)
+        self.successResultOf(found.rest.ask(5, len(LAYER))).abort()
+        found.proved(len(LAYER))
+        member = self.store.members[EVIL, REPOSITORY, DIGEST]
+        self.assertEqual((member.open, member.fetched), (False, Fetched.PRIVATELY))
+        self.refusal(self.blob(DIGEST, registry=EVIL), Denied)
+        self.assertIs(self.cache_status(self.blob(DIGEST, registry=EVIL, authorization=LATER)), CacheStatus.HIT)
         self.assertClosed()
 
     def test_part_of_it(self) -> None:

@@ -121,6 +121,24 @@ class SizeTests(AttackerCase):
             asked = [query.span for query in self.queries() if query.span is not None]
             self.assertEqual([span for span in asked if sizes & set(span)], [])
 
+    def test_none_of_it(self) -> None:
+        """That it has no last 0 bytes is told with its size, so to nobody whom its registry does not let in: neither of
+        what is on disk, nor of what is missing there but named by a manifest, nor of what comes for others."""
+        coming = Turn(stall=3)
+        self.pull(self.manifest(authorization=TOKEN))
+        for authorization in (None, WRONG):
+            self.refusal(self.blob(DIGEST, authorization=authorization, suffix=0), Unauthorized)
+        self.upstream.rule = lambda query: self.rule(query) or (coming if query.method == "GET" else None)
+        self.outcome(self.blob(DIGEST, authorization=TOKEN))
+        for authorization in (None, WRONG):
+            self.refusal(self.blob(DIGEST, authorization=authorization, suffix=0), Unauthorized)
+        coming.release()
+        self.settle()
+        for authorization in (None, WRONG):
+            self.refusal(self.blob(DIGEST, authorization=authorization, suffix=0), Unauthorized)
+        self.upstream.rule = self.two
+        self.refusal(self.through_his(suffix=0), BlobUnknown)
+
 
 class TurnedMeanwhileTests(PrivateCase):
     """A repository turns private while a body of it is being fetched, which was for everyone."""

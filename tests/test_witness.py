@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -34,11 +34,19 @@ class WitnessTests(SynchronousTestCase):
         self.privacies = Privacies(Memory(lambda: 1000.0), lambda: 1000.0, lambda _: 10.0)
         self.witness = Witness(self.upstream, self.grants, self.privacies)
 
-    def answers(self, status: int, kind: str, authorization: Secret | None = None, tag: bool = False) -> None:
+    def answers(
+        self,
+        status: int,
+        kind: str,
+        authorization: Secret | None = None,
+        tag: bool = False,
+        method: Literal["GET", "HEAD"] = "GET",
+        **headers: str,
+    ) -> None:
         """The origin answers so to a question of this kind."""
-        self.upstream.turns = [Turn(status=status)]
+        self.upstream.turns = [Turn(status=status, headers={k.replace("_", "-"): v for k, v in headers.items()})]
         reference = None if kind == "tags" else Tag("1.0") if tag else DIGEST
-        query = Query(REGISTRY, REPOSITORY, cast(Kind, kind), reference, "id-1", authorization=authorization)
+        query = Query(REGISTRY, REPOSITORY, cast(Kind, kind), reference, "id-1", method, authorization=authorization)
         self.successResultOf(self.witness.ask(query)).abort()
 
     def let_in(self) -> bool:
@@ -74,12 +82,14 @@ class WitnessTests(SynchronousTestCase):
             self.assertTrue(self.private())
 
     def test_private(self) -> None:
-        """A refusal of crcache's own way makes a repository private, a manifest opens it; a blob does not, since
-        it may come from a host that asks nobody."""
+        """A refusal of crcache's own way makes a repository private, a manifest opens it; a HEAD does not, nor a
+        blob, since it may come from a host that asks nobody."""
         for kind in ("manifest", "blob"):
             self.answers(401, kind)
             self.assertTrue(self.private())
             self.answers(200, "blob")
+            self.assertTrue(self.private())
+            self.answers(200, "manifest", method="HEAD")
             self.assertTrue(self.private())
             self.answers(200, "manifest")
             self.assertFalse(self.private())
@@ -89,6 +99,19 @@ class WitnessTests(SynchronousTestCase):
         self.assertFalse(self.private())
         self.answers(403, "manifest", tag=True)
         self.assertTrue(self.private())
+
+    def test_pages(self) -> None:
+        """A page for people, which a front sends to everybody, lets nobody in, and opens nothing."""
+        page = "text/HTML; charset=utf-8"
+        for kind in ("manifest", "blob"):
+            self.answers(200, kind, TOKEN, Content_Type=page)
+            self.assertFalse(self.let_in())
+        self.answers(401, "manifest")
+        self.answers(200, "manifest", Content_Type=page)
+        self.assertTrue(self.private())
+        self.answers(200, "manifest", TOKEN)
+        self.answers(200, "manifest", TOKEN, Content_Type=page)
+        self.assertTrue(self.let_in())
 
     def test_clients_refusal(self) -> None:
         """What a client's own credentials are told says nothing of crcache's own way."""

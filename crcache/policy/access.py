@@ -12,6 +12,8 @@ from enum import Enum
 from crcache.facts import Fetched, Holding, Privacy, TagEntry
 from crcache.settings import ACCESS_OPEN
 
+_PAGES = frozenset({"text/html", "application/xhtml+xml"})
+
 
 class Right(Enum):
     """Who may read something."""
@@ -57,14 +59,29 @@ def anyone(access: str) -> bool:
     return access == ACCESS_OPEN
 
 
-def lets_in(status: int) -> bool | None:
+def lets_in(status: int, media_type: str | None = None) -> bool | None:
     """What an origin's answer says of an `Authorization`: it was accepted, or refused; C{None}: neither.
 
     Who is sent elsewhere (3xx) has been let in; a 404 may be what strangers get.
+
+    @param media_type: the answer's `Content-Type`.
     """
+    if 200 <= status < 300 and _is_page(media_type):
+        return None
     if 200 <= status < 400:
         return True
     return False if status in (401, 403) else None
+
+
+def opens(status: int, media_type: str | None) -> bool:
+    """Whether an origin's answer to crcache's own way, about a manifest, says that the repository is open."""
+    return 200 <= status < 300 and not _is_page(media_type)
+
+
+def _is_page(media_type: str | None) -> bool:
+    """Whether it is for people: where they log in, or are told to wait. It is the answer to everybody, with a 200
+    often enough, and of what stands before the registry, which has not been asked then."""
+    return media_type is not None and media_type.partition(";")[0].strip().lower() in _PAGES
 
 
 def refuses(status: int, by_tag: bool) -> bool:

@@ -60,6 +60,7 @@ class Filesystem:
         syncing: Workers | None = None,
         *,
         hashing: Workers | None = None,
+        noting: Workers | None = None,
         parents: bool = False,
         changed: Callable[[Digest, int, int], None] = lambda digest, before, after: None,
         timer: IReactorTime | None = None,
@@ -68,6 +69,7 @@ class Filesystem:
         @param clock: the time of day, in seconds since the epoch.
         @param syncing: do what waits for the disk, so that nothing else waits for it; by default C{workers} do.
         @param hashing: hash content that somebody may have written to; by default C{workers} do.
+        @param noting: note who may read, which takes the longer the more a repository names; by default C{workers} do.
         @param parents: make the directories above it as well, instead of waiting for what is mounted there.
         @param changed: told, in any thread, how many bytes of a digest's content there were before, and are now.
         @param timer: what is waited for the disk by, but in fills; C{None} is for ever.
@@ -78,6 +80,7 @@ class Filesystem:
         self._known = Repositories(self._layout, clock)
         self._checking: dict[Digest, list[Deferred[None]]] = {}
         self._hashing = workers if hashing is None else hashing
+        self._noting = workers if noting is None else noting
         self._workers = workers
         self._syncing = workers if syncing is None else syncing
         self._timer = timer
@@ -255,7 +258,8 @@ class Filesystem:
 
     def set_privacy(self, registry: Registry, repository: Repository, privacy: Privacy | None) -> Deferred[None]:
         """As L{IStore.set_privacy}."""
-        return self._note(self._known.set_privacy, registry, repository, privacy)
+        # However long it takes: until it is done, whoever has it noted has to know it himself.
+        return self._noting.run(self._known.set_privacy, registry, repository, privacy)
 
     def tag(self, registry: Registry, repository: Repository, tag: Tag) -> Deferred[TagEntry | None]:
         """As L{IStore.tag}."""

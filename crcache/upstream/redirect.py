@@ -43,10 +43,12 @@ async def follow(
     @param leave: whether the first redirect to another origin is the answer. One within the same is not: whoever only
         moves a path (a proxy in front, for one) has not looked at credentials yet.
     @param heard: called each time there is a connection that the request is sent on.
+    @return: the last answer; where another origin gave it, without its challenge.
     @raise OriginLied: if there are more redirects, or one leads to no URL that may be asked.
     @raise OriginUnreachable: if anyone on the way gives no answer.
     @raise Astray: if one leads to where the registry has no business.
     """
+    first = origin_of(url)
     for _ in range(_LIMIT + 1):
         request = headers.copy()
         if authorization is not None:
@@ -61,6 +63,9 @@ async def follow(
         asked(exchange.status)
         location = exchange.header("Location")
         if exchange.status not in _STATUSES or (leave and not _within(url, location)):
+            if origin_of(url) != first:
+                # Told as the registry's own, it would have clients show the registry's credentials to whom it names.
+                exchange.headers.removeHeader(b"WWW-Authenticate")
             return exchange
         await read(exchange, _BODY)
         if location is None:

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from crcache.facts import Fetched, Holding, Membership, Privacy, TagEntry
 from crcache.grammar.digest import Digest
-from crcache.policy.access import Right, content, fetching, lets_in, refuses, remembered, tag
+from crcache.policy.access import Right, content, fetching, lets_in, opens, refuses, remembered, tag
 from crcache.settings import ACCESS_OPEN, ACCESS_VERIFY
 
 DIGEST = Digest.of(b"content")
@@ -93,6 +93,15 @@ class AnswerTests(SynchronousTestCase):
             self.assertIs(lets_in(status), False)
         for status in (100, 400, 404, 405, 408, 410, 416, 429, 500, 502, 503, 504):
             self.assertIsNone(lets_in(status))
+
+    def test_pages(self) -> None:
+        """A page for people, with a 2xx, is no registry's answer; beside a redirect there often is one."""
+        for page in ("text/html", "Text/HTML ; charset=utf-8", "application/xhtml+xml"):
+            self.assertEqual([lets_in(status, page) for status in (200, 204, 307, 401)], [None, None, True, False])
+            self.assertFalse(opens(200, page))
+        for kind in (None, "", "application/octet-stream", "text/plain", "text/html+json"):
+            self.assertEqual([lets_in(status, kind) for status in (200, 307, 401)], [True, True, False])
+            self.assertEqual([opens(status, kind) for status in (200, 307, 401, 404)], [True, False, False, False])
 
     def test_refuses(self) -> None:
         """A 401 says that a repository is private, a 403 only when a tag was asked for, nothing else ever."""

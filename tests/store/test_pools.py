@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from crcache.errors import StoreError
-from crcache.facts import Membership, TagEntry
+from crcache.facts import Membership, Privacy, TagEntry
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO
 from crcache.store.filesystem import LOOKING, WRITING, Filesystem
@@ -111,8 +111,19 @@ class PoolTests(DirectoryCase):
 
     def another(self) -> Filesystem:
         """With a slow disk."""
-        self.busy = Busy()
-        return Filesystem(self.root, Inline(), self.clock, self.busy)
+        self.busy, self.noting = Busy(), Busy()
+        return Filesystem(self.root, Inline(), self.clock, self.busy, noting=self.noting)
+
+    async def test_private(self) -> None:
+        """While it is noted that a repository is private, which takes long if it has named much, all else goes on."""
+        await self.store.enrol(DOCKER_IO, ALPINE, [Membership(DIGEST)])
+        waiting = self.store.set_privacy(DOCKER_IO, ALPINE, Privacy(7.5, ("Basic realm=a",)))
+        self.assertIsNone(await self.store.find(DIGEST))
+        await self.store.enrol(DOCKER_IO, ALPINE, [Membership(DIGEST)])
+        self.assertIsNone((await self.store.holding(DOCKER_IO, ALPINE, DIGEST)).privacy)
+        self.assertFalse(waiting.called)
+        self.noting.go_on()
+        self.assertIsNotNone((await self.store.holding(DOCKER_IO, ALPINE, DIGEST)).privacy)
 
     async def test_apart(self) -> None:
         """While content is put, synced and committed, all else goes on."""

@@ -162,7 +162,8 @@ class Redirects(UpstreamCase):
         self.assertEqual(self.meter.questions, [("blob", 307), ("blob", None)])
 
     async def test_unauthorized_elsewhere(self) -> None:
-        """A 401 from where the registry sent us is final: nothing is negotiated with strangers."""
+        """A 401 from where the registry sent us is final: nothing is negotiated with strangers, nor are clients told
+        to, who would take it for the registry that asks for their credentials."""
         registry = self.registry()
         cdn = self.cdn(registry)
         challenge = (("WWW-Authenticate", f'Bearer realm="{cdn.url}/token"'),)
@@ -170,6 +171,7 @@ class Redirects(UpstreamCase):
         cdn.fault(Fault(status=401, headers=challenge), "cdn")
         answer: object = await self.upstream(registry.url).ask(self.blob())
         self.assertEqual(answer.status, 401)  # type: ignore[attr-defined]
+        self.assertFalse(answer.headers.hasHeader("WWW-Authenticate"))  # type: ignore[attr-defined]
         answer.abort()  # type: ignore[attr-defined]
         self.assertEqual(len(cdn.requests), 1)
 
