@@ -102,6 +102,9 @@ class Turns:
 
     def _move(self, waiter: Deferred[Place], peer: str) -> None:
         """It is wanted by that one as well: it waits there, if that has less."""
+        if waiter not in self._queued:
+            # The one before it in the crowd was called for, and took this one with it.
+            return
         before, registry = self._queued[waiter]
         if before and peer and self._load(peer) + 1 < self._load(before):
             self._forget(waiter)

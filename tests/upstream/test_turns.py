@@ -133,6 +133,23 @@ class TurnsTests(TurnsCase):
             crowd.join(str(count))
         self.assertEqual(len(crowd.peers), MOST_PEERS)
 
+    def test_crowd_ends_together(self) -> None:
+        """Of two that a crowd wants, the one whose turn comes first may end the other: that changes nothing."""
+        turns = Turns(8, 100, "x")
+        crowd = Crowd()
+        for _ in range(7):
+            self.ask(turns, "held", "greedy")
+        waiting = [turns.take("greedy", "a", crowd) for _ in range(2)]
+
+        def ended(_: object) -> None:
+            for each in waiting:
+                each.cancel()
+
+        for each in waiting:
+            each.addBoth(ended)
+        crowd.join("other")
+        self.assertEqual((turns.waiting, [each.called for each in waiting]), (0, [True, True]))
+
     def test_first_come(self) -> None:
         """Within a peer and a registry, first come, first served; who comes when there is a place has it."""
         turns = Turns(2, 100, "x")
