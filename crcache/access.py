@@ -18,7 +18,7 @@ from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.granting import IGrants
 from crcache.interfaces import IStore, IUpstream
-from crcache.origin import AWAY, remembered_refusal
+from crcache.origin import AWAY, SILENT, remembered_refusal
 from crcache.policy import access
 from crcache.policy.access import Right, lets_in
 from crcache.privacies import Privacies
@@ -115,8 +115,9 @@ class Access:
         key = authorization, head.registry, head.repository
         while True:
             reference, found = await self._proofs.join(key, lambda: self._prove(head))
-            # What one object is refused for need not be true of the others.
-            if found is True or reference == head.reference:
+            # What one object is refused for need not be true of the others. That there is no answer is: asked one after
+            # another, each would wait as long as the first.
+            if found is True or isinstance(found, SILENT) or reference == head.reference:
                 return found
 
     async def _prove(self, head: Query) -> _Proof:

@@ -145,9 +145,7 @@ class Engine:
         self._helpers = Helpers(asking, reactor, self._programs.ask)
         self._keys = Keyring(config.credentials, self._helpers, self.names_registry)
         self.upstream = SwitchedUpstream(self._upstream(config, self._keys))
-        self._privacies = Privacies(
-            self.store, day, lambda registry: self.config.now.registry(registry).times.negative_ttl
-        )
+        self._privacies = Privacies(self.store, day, self._refusal_ttl)
         self._witness = Witness(self.upstream, self.grants, self._privacies)
         # Half of the connections are left to those who fetch in their turn.
         room = Room(lambda: self.config.now.upstream.max_connections // 2)

@@ -24,8 +24,10 @@ from crcache.grammar.reference import Registry, Repository
 from crcache.interfaces import IAnswer, IUpstream
 from crcache.privacies import Privacies
 
+#: The origin says nothing, or nobody has asked it.
+SILENT = (OriginUnreachable, OriginBusy, OriginTimeout)
 #: The origin cannot be asked for now.
-AWAY = (OriginUnreachable, OriginFailed, OriginBusy, OriginTimeout)
+AWAY = (*SILENT, OriginFailed)
 #: The origin could not do what it should have: what is cached may be served instead.
 FAILING = (*AWAY, OriginLied, BodyCut, Astray)
 

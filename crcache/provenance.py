@@ -213,6 +213,8 @@ class Provenance:
                 **{**events.about(query), "digest": str(found.digest)},
                 problem=problem.message,
             )
+            # A disk that hangs is not waited for once more: nobody has been answered yet.
+            return
         if not openly:
             self._privacies.kept(query)
         if tag is not None:

@@ -12,6 +12,7 @@ from crcache.errors import (
     Denied,
     ManifestUnknown,
     OriginFailed,
+    OriginTimeout,
     OriginUnreachable,
     Unauthorized,
 )
@@ -149,6 +150,17 @@ class ManifestTests(PrivateCase):
         turn.release()
         for each in waiting:
             self.successResultOf(each)
+        self.assertEqual(self.used(), [])
+
+    def test_one_wait_for_all(self) -> None:
+        """If the origin does not answer, none of them waits for that once more."""
+        self.warm()
+        turn = self.heads = Turn(hold=True, error=OriginTimeout("silence"))
+        waiting = [self.cache.handle(ask) for ask in self.asks(authorization=LATER) * 2]
+        self.used()
+        turn.release()
+        for each in waiting:
+            self.failureResultOf(each, Unauthorized)
         self.assertEqual(self.used(), [])
 
     def test_wrong_token(self) -> None:

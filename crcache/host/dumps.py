@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 
 
@@ -11,4 +12,6 @@ def refuse_dumps() -> None:
     The kernel hands it to a program all the same where C{core_pattern} names one; systemd-coredump heeds the limit.
     """
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
+    # A sandbox may forbid it: no reason not to serve.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, most))

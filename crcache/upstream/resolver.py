@@ -30,6 +30,8 @@ UNKNOWN = 4
 KNOWN = 3
 #: Seconds for which it is remembered that a name has no addresses.
 NEGATIVE = 5.0
+#: What says that there are none. All else says that nobody could tell just then.
+_NONE = frozenset(getattr(socket, name, socket.EAI_NONAME) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY"))
 #: Names that are remembered, of either kind.
 _KEPT = 4096
 
@@ -66,7 +68,8 @@ class Resolver:
     """The operating system's resolver; a name that is being looked up is looked up once, however many wait.
 
     Names that nobody knows, clients' inventions among them, have threads of their own, so that others can be looked up
-    whatever becomes of those. That a name has no addresses is remembered for a moment.
+    whatever becomes of those. That a name has no addresses is remembered for a moment; not so that nobody could tell
+    whether a name that is known has any: a transfer that is to be resumed would not outlast its resolver's restart.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Resolver:
         self._seconds: Callable[[], float] = reactor.seconds if seconds is None else seconds
         self._unknown = Lane(self._seconds, UNKNOWN)
         self._known = Lane(self._seconds, KNOWN)
+        # Whether they had the last time, of names that had addresses ever.
         self._found: Recent[str, bool] = Recent(_KEPT)
         self._nameless: Recent[_Key, float] = Recent(_KEPT)
         self._reactor = reactor
@@ -166,25 +170,27 @@ class Resolver:
     def _look_up(self, key: _Key, over: Callable[[], object]) -> None:
         name, port, family, transport = key
 
-        def failed(failure: Failure) -> _Entries:
-            failure.trap(OSError, UnicodeError)
-            log.debug("{name} cannot be resolved: {problem}", name=name, problem=failure.getErrorMessage())
-            return []
-
         def done(entries: Any) -> None:
-            found = [] if isinstance(entries, Failure) else entries
-            if found:
-                self._found.put(name, True)
-            else:
-                self._found.drop(name)
-                self._nameless.put(key, self._seconds() + NEGATIVE)
-            self._complete(key, found)
+            found, passing = entries, False
+            if isinstance(entries, Failure):
+                found, passing = [], getattr(entries.value, "errno", None) not in (None, *_NONE)
+                log.debug("{name} cannot be resolved: {problem}", name=name, problem=entries.getErrorMessage())
+            self._note(key, bool(found), passing)
             over()
+            self._complete(key, found)
 
         looking: Any = deferToThreadPool(
             self._reactor, self._pool, self._getaddrinfo, name, port, family, _SOCKETS[transport]
         )
-        looking.addErrback(failed).addBoth(done)
+        looking.addBoth(done)
+
+    def _note(self, key: _Key, found: bool, passing: bool) -> None:
+        name = key[0]
+        known = self._found.get(name) is not None
+        if found or known:
+            self._found.put(name, found)
+        if not (found or (passing and (known or self._named(name)))):
+            self._nameless.put(key, self._seconds() + NEGATIVE)
 
 
 def install(reactor: Any, pool: ThreadPool, named: Callable[[str], bool] = lambda name: False) -> Resolver:

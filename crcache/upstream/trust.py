@@ -26,8 +26,9 @@ from crcache.settings import RegistrySettings
 from crcache.upstream.urls import Origin, origin_of
 
 _PEM = re.compile(b"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-#: Contexts kept: each has parsed its roots, which takes tens of milliseconds for a whole bundle.
-_KEPT = 128
+#: Contexts kept: each has parsed its roots, which takes milliseconds for a whole bundle (tens, with Twisted 22.4), and
+#: almost a mebibyte. Clients and redirects can name any host.
+_KEPT = 32
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ class Turns:
         self._queued: dict[Deferred[Place], tuple[str, str]] = {}
         self._counts: dict[str, int] = {}
         self._waiting = 0
+        self._letting_in = False
         self._closed: Callable[[], CrcacheError] | None = None
 
     @property
@@ -102,6 +103,9 @@ class Turns:
 
     def _move(self, waiter: Deferred[Place], peer: str) -> None:
         """It is wanted by that one as well: it waits there, if that has less."""
+        if waiter not in self._queued:
+            # The one before it in the crowd was called for, and took this one with it.
+            return
         before, registry = self._queued[waiter]
         if before and peer and self._load(peer) + 1 < self._load(before):
             self._forget(waiter)
@@ -134,7 +138,17 @@ class Turns:
         self._next()
 
     def _next(self) -> None:
-        # Whoever is let in may release its place at once, which is a turn of its own.
+        # Whoever is let in may release its place at once, as all do who wait for a registry that has just said that it
+        # wants to be left alone: the loop goes on with the next one, for as many calls within calls there is no room.
+        if self._letting_in:
+            return
+        self._letting_in = True
+        try:
+            self._let_in()
+        finally:
+            self._letting_in = False
+
+    def _let_in(self) -> None:
         while self._free and (found := next(filter(self._may, self._peers), None)) is not None:
             registries = self._peers[found]
             registry = next(iter(registries))

@@ -83,6 +83,11 @@ class Channel(HTTPChannel):
         return bool(self._handlingRequest and self.requests)
 
     @property
+    def silent(self) -> bool:
+        """Whether nothing has come from the client so far."""
+        return not self._begun
+
+    @property
     def idle(self) -> bool:
         """Whether a request has been answered, and nothing of the next has come."""
         return self._begun and not (self.requests or self._buffer or self._half_end)

@@ -48,11 +48,20 @@ class HeadWatch:
     def _late(self) -> None:
         self._timer = None
         channel: Any = self._channel
-        log.info(
-            "{client} has not sent a request within {seconds:g} s; its connection is closed",
-            event=events.CLIENT_SLOW,
-            client=getattr(channel.getPeer(), "host", "-"),
-            seconds=HEAD,
-        )
-        channel.site.admission.refused("slow")
+        client = getattr(channel.getPeer(), "host", "-")
+        if channel.silent and not _in_handshake(channel):
+            # Go, and with it containerd, Docker and podman, opens some ahead that it turns out not to need.
+            log.debug("{client} has not said anything; its connection is closed", client=client)
+        else:
+            log.info(
+                "{client} has not sent a request within {seconds:g} s; its connection is closed",
+                event=events.CLIENT_SLOW,
+                client=client,
+                seconds=HEAD,
+            )
+            channel.site.admission.refused("slow")
         cast(ITCPTransport, channel.transport).abortConnection()
+
+
+def _in_handshake(channel: Any) -> bool:
+    return bool(channel.isSecure()) and channel.transport.getHandle().get_peer_finished() is None

@@ -44,10 +44,12 @@ class Names:
     """A system's resolver that answers when it is told to.
 
     @ivar calls: what it was asked.
+    @ivar problem: what it answers to everything, if it is not well.
     """
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.problem: int | None = None
         self.go = Event()
         self.go.set()
 
@@ -57,6 +59,8 @@ class Names:
         return self.answer(name, port, kind)
 
     def answer(self, name: str, port: int, kind: int) -> list[tuple[Any, ...]]:
+        if self.problem is not None:
+            raise socket.gaierror(self.problem, "Temporary failure in name resolution")
         if name == "unknown.example.com":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [
@@ -270,6 +274,19 @@ class Strangers(AsyncTestCase):
             self.assertEqual(await self.resolve("unknown.example.com").done, [])
             self.assertEqual(len(self.names.calls), expected)
             self.clock.advance(NEGATIVE / 2)
+
+    async def test_nobody_can_tell(self) -> None:
+        """Where that cannot be found out just now, it is only of names that nobody knows: of one that had addresses
+        before, or that the administrator has named, the next question may find out."""
+        await self.resolve("known.well.test").done
+        self.names.calls.clear()
+        self.names.problem = socket.EAI_AGAIN
+        for name, count in (("known.well.test", 3), ("named.well.test", 3), ("new.well.test", 1)):
+            for _ in range(3):
+                self.assertEqual(await self.resolve(name).done, [])
+            self.assertEqual(self.names.asked().count(name), count)
+        self.names.problem = None
+        self.assertEqual(len(await self.resolve("known.well.test").done), 2)
 
     def test_retired(self) -> None:
         """When it all ends nobody waits for ever."""

@@ -233,3 +233,14 @@ class Rules(SynchronousTestCase):
         first = creators.creator(Trust(), "a.example.com")
         self.assertIs(creators.creator(Trust(), "a.example.com"), first)
         self.assertIsNot(creators.creator(Trust(), "b.example.com"), first)
+
+    def test_few_are_kept(self) -> None:
+        """However many hosts there are: each takes most of a mebibyte, and strangers can name any."""
+        creators = Creators()
+        first = creators.creator(Trust(), "a.example.com")
+        for count in range(31):
+            creators.creator(Trust(), f"{count}.example.com")
+        self.assertIs(creators.creator(Trust(), "a.example.com"), first)
+        for count in range(32):
+            creators.creator(Trust(), f"{count}.example.com")
+        self.assertIsNot(creators.creator(Trust(), "a.example.com"), first)

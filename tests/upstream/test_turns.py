@@ -133,6 +133,39 @@ class TurnsTests(TurnsCase):
             crowd.join(str(count))
         self.assertEqual(len(crowd.peers), MOST_PEERS)
 
+    def test_crowd_ends_together(self) -> None:
+        """Of two that a crowd wants, the one whose turn comes first may end the other: that changes nothing."""
+        turns = Turns(8, 100, "x")
+        crowd = Crowd()
+        for _ in range(7):
+            self.ask(turns, "held", "greedy")
+        waiting = [turns.take("greedy", "a", crowd) for _ in range(2)]
+
+        def ended(_: object) -> None:
+            for each in waiting:
+                each.cancel()
+
+        for each in waiting:
+            each.addBoth(ended)
+        crowd.join("other")
+        self.assertEqual((turns.waiting, [each.called for each in waiting]), (0, [True, True]))
+
+    def test_many_that_end_at_once(self) -> None:
+        """However many end as soon as it is their turn, each has one, and nothing is left."""
+        held = Limits(1)
+        first = self.successResultOf(held.acquire(origin_of("https://a.test"), True, A))
+
+        async def ask() -> None:
+            (await held.acquire(origin_of("https://a.test"), True, A)).release()
+            raise OriginBusy("the registry wants to be left alone")
+
+        asking = [Deferred.fromCoroutine(ask()) for _ in range(1000)]
+        first.release()
+        for each in asking:
+            self.failureResultOf(each, OriginBusy)
+        self.assertEqual(held._turns, {})
+        self.assertTrue(held._strangers.unused)
+
     def test_first_come(self) -> None:
         """Within a peer and a registry, first come, first served; who comes when there is a place has it."""
         turns = Turns(2, 100, "x")

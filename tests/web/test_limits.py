@@ -308,11 +308,12 @@ class SlowTests(LimitCase):
         self.assertEqual(self.refused, [])
 
     async def test_nothing(self) -> None:
-        """A connection on which nothing is ever asked ends then, too."""
+        """A connection on which nothing is ever asked ends then, too. Go's clients have many of those: not a word."""
         wire = await self.connect()
         await pause(0.005)
         self.clock.advance(HEAD + 1)
         self.assertEqual(await wire.closed, b"")
+        self.assertEqual((self.refused, [event for event in self.events if "event" in event]), ([], []))
 
     async def test_long_answer(self) -> None:
         """However long an answer takes, and whatever has come of the next request meanwhile, it is not cut; the rest
@@ -339,6 +340,22 @@ class SlowTests(LimitCase):
         wire = await self.connect()
         self.assertEqual(await self.drip(wire, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(30)), HEAD)
         self.assertEqual((self.refused, self.flushLoggedErrors()), (["slow"], []))
+
+    async def test_nothing_tls(self) -> None:
+        """One that is made ahead, with its handshake, ends without a word as well."""
+        authority = Authority()
+        identity: Any = authority.context()
+        listener = reactor.listenTCP(0, Secured(Identity(identity), self.site), interface="127.0.0.1")
+        self.addCleanup(listener.stopListening)
+        trusted = Certificate.loadPEM(authority.certificate)
+        tcp = TCP4ClientEndpoint(reactor, "127.0.0.1", listener.getHost().port)
+        wire: Any = Wire()
+        await connectProtocol(wrapClientTLS(optionsForClientTLS("localhost", trusted), tcp), wire)
+        await self.until(lambda: wire.transport.getHandle().get_peer_finished())
+        await pause(0.05)
+        self.clock.advance(HEAD + 1)
+        await wire.closed
+        self.assertEqual((self.refused, [event for event in self.events if "event" in event]), ([], []))
 
 
 class HeadTests(LimitCase):
