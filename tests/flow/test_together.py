@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -128,6 +129,8 @@ class TogetherTests(SendCase):
 
     async def test_descriptors(self) -> None:
         """When all is over, all descriptors are closed."""
+        # What earlier tests have left is not to be closed meanwhile.
+        gc.collect()
         before = descriptors()
         for headers in ("", "Authorization: Bearer a\r\n") * 2:
             clients = [await self.begin(path, headers=headers) for path in ("/first", "/second")]
@@ -137,4 +140,4 @@ class TogetherTests(SendCase):
             await self.until(lambda: not len(self.first) and not len(self.second))
             shutil.rmtree(self.root / "blobs")
         self.bodies.results.clear()
-        await self.until(lambda: descriptors() == before)
+        await self.until(lambda: descriptors() <= before)
