@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from pathlib import Path
 
 from crcache.errors import BodyCut, StoreError
 from crcache.facts import Verdict
@@ -14,31 +12,18 @@ from crcache.flow.still import StandingStill
 from crcache.flow.tools import Tools
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO
-from crcache.interfaces import IStore
-from crcache.store.filesystem import Filesystem
 from crcache.testing.fakes import FakeMeter
 from crcache.testing.upstream import FakeUpstream, Turn
 from crcache.workers import Inline
 from tests.flow.scene import ALPINE, DATA, DIGEST, PAUSE, RETRIES, SEGMENT, FillCase, Watcher, bytes_of, query
+from tests.flow.two_stores import TwoStores
 
 #: Seconds without a byte after which an origin is given up.
 STALL = 4.0
 
 
-class FollowTests(FillCase):
+class FollowTests(TwoStores, FillCase):
     """The first process fetches; the second follows it, until it has to fetch itself."""
-
-    def make_store(self) -> IStore:
-        """In a directory."""
-        self.root = Path(tempfile.mkdtemp(prefix="crcache-test-"))
-        self.addCleanup(shutil.rmtree, self.root)
-        return self.another()
-
-    def another(self) -> Filesystem:
-        """The other process' store."""
-        store = Filesystem(self.root, Inline(), lambda: 1000.0)
-        store.start()
-        return store
 
     def setUp(self) -> None:
         """Have a second process."""

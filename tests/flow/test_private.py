@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
-import shutil
-import tempfile
 import weakref
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
@@ -24,9 +21,8 @@ from crcache.flow.lending import LINGER, MOMENT
 from crcache.flow.tools import Tools
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO, Repository
-from crcache.interfaces import IBody, IIngest, IStore
+from crcache.interfaces import IBody, IIngest
 from crcache.secret import Secret
-from crcache.store.filesystem import Filesystem
 from crcache.store.memory import Memory
 from crcache.testing.fakes import FakeMeter
 from crcache.testing.upstream import FakeUpstream, Turn
@@ -45,6 +41,7 @@ from tests.flow.scene import (
     bytes_of,
     query,
 )
+from tests.flow.two_stores import TwoStores
 
 ANN, BOB, EVE = Secret("Bearer ann-wd1x"), Secret("Bearer bob-wd1x"), Secret("Basic eve-wd1x")
 
@@ -551,20 +548,8 @@ class SecrecyTests(PrivateCase):
         self.assertNotIn("wd1x", shown)
 
 
-class ProcessesTests(PrivateCase):
+class ProcessesTests(TwoStores, PrivateCase):
     """Two processes: two stores on one directory are as good."""
-
-    def make_store(self) -> IStore:
-        """In a directory."""
-        self.root = Path(tempfile.mkdtemp(prefix="crcache-test-"))
-        self.addCleanup(shutil.rmtree, self.root)
-        return self.another()
-
-    def another(self) -> Filesystem:
-        """The other process' store."""
-        store = Filesystem(self.root, Inline(), lambda: 1000.0)
-        store.start()
-        return store
 
     def setUp(self) -> None:
         """Have a second process, whose client is Bob, following the first one's fill."""
