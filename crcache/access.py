@@ -68,9 +68,9 @@ class Access:
         """Who may read the content."""
         return access.content(holding, self._configured(ask.registry))
 
-    def fetching(self, ask: PullBlob, holding: Holding, openly: bool) -> Right:
-        """Who may read what has just been fetched through the repository."""
-        return access.fetching(holding.privacy, openly, self._configured(ask.registry))
+    def fetched_openly(self, ask: PullBlob, holding: Holding) -> Right:
+        """Who may read what crcache's own way is fetching through the repository."""
+        return access.readers(holding.privacy, True, self._configured(ask.registry))
 
     def tag(self, ask: PullManifest, entry: TagEntry) -> Right:
         """Who may know what a tag means. What is noted of its repository is in the entry, which saves a look."""

@@ -21,6 +21,7 @@ from crcache.origin import Origin
 from crcache.outcomes import Blob, CacheStatus, Outcome
 from crcache.policy.access import Right
 from crcache.rest import Rest
+from crcache.telling import cache_failed
 
 log = Logger()
 
@@ -60,7 +61,7 @@ class Blobs:
             holding = self._with_promises(ask, await self._access.holding(ask, ask.digest))
             body = await self._store.find(ask.digest)
         except StoreError as problem:
-            self._confirming.unread(ask, problem)
+            cache_failed(log, "reading the cache", ask, problem)
             return await self._relay(ask)
         right = self._access.content(ask, holding)
         if body is None or (right is Right.UNPROVEN and not holding.given):
@@ -102,7 +103,7 @@ class Blobs:
         try:
             return await self._confirming.confirmed(ask, body)
         except StoreError as problem:
-            self._confirming.unread(ask, problem)
+            cache_failed(log, "reading the cache", ask, problem)
             return None
 
     async def _missing(self, ask: PullBlob, holding: Holding, right: Right) -> Outcome:
@@ -120,24 +121,23 @@ class Blobs:
         """Fetched in crcache's own way; if that is refused, with the client's credentials, if it has some."""
         query = blob_query(ask)
         self._origin.check(query)
-        size = None if holding.member is None else holding.member.size
         joined = self._fills.running(ask.registry, ask.digest) is not None
-        fill = self._fills.begin(query, size)
+        fill = self._fills.begin(query, holding.size)
         try:
             await fill.opened()
         except OriginError as problem:
             # Another repository's refusal is not this one's.
             if fill.query.repository != ask.repository:
-                return await self._relay(ask, size=size)
+                return await self._relay(ask, size=holding.size)
             if ask.client.authorization is None or not isinstance(problem, Unauthorized | Denied):
                 raise
             return await self._privately(ask, holding)
         except StoreError as problem:
-            return await self._not_kept(ask, problem, size)
+            return await self._not_kept(ask, problem, holding.size)
         # The repository may have turned private since the fill began.
-        granted = joined and self._access.fetching(ask, holding, openly=True) is Right.GRANTED
+        granted = joined and self._access.fetched_openly(ask, holding) is Right.GRANTED
         if granted and not await self._access.admits(ask, query):
-            return await self._relay(ask, size=size)
+            return await self._relay(ask, size=holding.size)
         # Another repository's fill, or another process's, or one that needed no bytes, proves nothing for this one.
         if ask.repository not in fill.confirmed:
             if fill.found:
@@ -153,30 +153,28 @@ class Blobs:
         try:
             holding = await self._access.holding(ask, ask.digest)
         except StoreError as problem:
-            self._confirming.unread(ask, problem)
+            cache_failed(log, "reading the cache", ask, problem)
             return await self._relay(ask, private=private)
         right = self._access.content(ask, holding)
         if right is Right.UNPROVEN and not holding.given:
             # Only all of its bytes prove that the repository has content that is not for everyone. Its size is none of
             # that origin's business, which would learn it from the range that is asked for in place of the last bytes.
-            said = None if holding.member is None else holding.member.size
-            return await self._relay(ask, private=private, size=said, prove=True)
+            return await self._relay(ask, private=private, size=holding.size, prove=True)
         return await self._kept(ask, holding, right, fill)
 
     async def _privately(self, ask: PullBlob, holding: Holding) -> Outcome:
         """Fetched with the client's credentials, for those whom the origin lets in."""
         assert ask.client.authorization is not None
         query = replace(blob_query(ask), authorization=ask.client.authorization)
-        size = None if holding.member is None else holding.member.size
         joined = self._fills.running(ask.registry, ask.digest, ask.repository) is not None
         if joined and not await self._access.admits(ask, query):
-            return await self._relay(ask, private=True, size=size)
-        fill = self._fills.begin(query, size)
+            return await self._relay(ask, private=True, size=holding.size)
+        fill = self._fills.begin(query, holding.size)
         body = fill.lend(ask.client.authorization)
         try:
             await fill.opened()
         except StoreError as problem:
-            return await self._not_kept(ask, problem, size, private=True)
+            return await self._not_kept(ask, problem, holding.size, private=True)
         if fill.found:
             return await self._found(ask, fill, private=True)
         if not await self._access.admits(ask, query):

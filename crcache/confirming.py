@@ -21,6 +21,7 @@ from crcache.grammar.digest import Digest
 from crcache.interfaces import IBody, IStore
 from crcache.origin import Origin
 from crcache.policy.freshness import Lately
+from crcache.telling import cache_failed
 from crcache.workers import Workers
 
 log = Logger()
@@ -65,7 +66,7 @@ class Confirming:
             )
             await self._store.drop(ask.digest, body)
         except StoreError as problem:
-            self.unread(ask, problem)
+            cache_failed(log, "reading the cache", ask, problem)
         return None
 
     async def _right(self, body: IBody, digest: Digest) -> bool:
@@ -125,19 +126,4 @@ class Confirming:
         try:
             await self._store.enrol(ask.registry, ask.repository, [member])
         except StoreError as problem:
-            log.warn(
-                "noting {digest} failed: {problem} (request {request_id})",
-                event=events.CACHE_FAILED,
-                **events.about(ask),
-                problem=problem.message,
-            )
-
-    @staticmethod
-    def unread(ask: PullBlob, problem: StoreError) -> None:
-        """The disk has failed us; that fails no pull, but is told of."""
-        log.warn(
-            "reading the cache failed: {problem} (request {request_id})",
-            event=events.CACHE_FAILED,
-            problem=problem.message,
-            **events.about(ask),
-        )
+            cache_failed(log, f"noting {ask.digest}", ask, problem)

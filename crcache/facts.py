@@ -142,6 +142,11 @@ class Holding:
     given: bool = False
     privacy: Privacy | None = None
 
+    @property
+    def size(self) -> int | None:
+        """Of the content, in bytes, as far as the repository has said it."""
+        return None if self.member is None else self.member.size
+
 
 @dataclass(frozen=True)
 class TagEntry:

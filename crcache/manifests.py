@@ -29,6 +29,7 @@ from crcache.policy.access import Right
 from crcache.policy.freshness import Freshness, judge, may_cache
 from crcache.provenance import Provenance
 from crcache.settings import Times
+from crcache.telling import cache_failed
 
 log = Logger()
 
@@ -116,7 +117,7 @@ class Manifests:
                 return None
             body = await self._store.read(digest, LIMIT)
         except StoreError as problem:
-            _failed("reading the cache", ask, problem)
+            cache_failed(log, "reading the cache", ask, problem)
             return None
         # Of what only another manifest names, the type has to be what it says of itself.
         if body is None or not ((kind in KNOWN and not member.named) or await self._provenance.declared(body, kind)):
@@ -181,7 +182,7 @@ class Manifests:
         try:
             return await self._store.tag(ask.registry, ask.repository, tag)
         except StoreError as problem:
-            _failed("reading the cache", ask, problem)
+            cache_failed(log, "reading the cache", ask, problem)
             return None
 
     async def _revalidated(self, ask: PullManifest, tag: Tag, old: TagEntry) -> Manifest:
@@ -287,11 +288,5 @@ class Manifests:
                 try:
                     await self._store.forget_tag(ask.registry, ask.repository, reference)
                 except StoreError as problem:
-                    _failed("forgetting a tag", ask, problem)
+                    cache_failed(log, "forgetting a tag", ask, problem)
             raise
-
-
-def _failed(what: str, ask: PullManifest, problem: StoreError) -> None:
-    """A disk that fails fails no pull, but is told of."""
-    told, fields = "{what} failed: {problem} (request {request_id})", events.about(ask)
-    log.warn(told, event=events.CACHE_FAILED, what=what, problem=problem.message, **fields)

@@ -25,6 +25,7 @@ from crcache.interfaces import IAnswer, IStore
 from crcache.origin import Granted, Origin
 from crcache.outcomes import CacheStatus, Manifest
 from crcache.privacies import Privacies
+from crcache.telling import cache_failed
 from crcache.workers import Workers
 
 log = Logger()
@@ -194,12 +195,7 @@ class Provenance:
         try:
             await self._store.set_tag(query.registry, query.repository, tag, entry)
         except StoreError as problem:
-            log.warn(
-                "noting the tag {reference} failed: {problem} (request {request_id})",
-                event=events.CACHE_FAILED,
-                **{**events.about(query), "reference": str(tag)},
-                problem=problem.message,
-            )
+            cache_failed(log, f"noting the tag {tag}", query, problem, reference=str(tag))
 
     async def _note(
         self, query: Query, members: list[Membership], tag: Tag | None, found: Manifest, openly: bool
@@ -207,12 +203,7 @@ class Provenance:
         try:
             await self._store.enrol(query.registry, query.repository, members)
         except StoreError as problem:
-            log.warn(
-                "noting {digest} failed: {problem} (request {request_id})",
-                event=events.CACHE_FAILED,
-                **{**events.about(query), "digest": str(found.digest)},
-                problem=problem.message,
-            )
+            cache_failed(log, f"noting {found.digest}", query, problem, digest=str(found.digest))
             # A disk that hangs is not waited for once more: nobody has been answered yet.
             return
         if not openly:

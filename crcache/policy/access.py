@@ -37,20 +37,19 @@ def content(holding: Holding, access: str) -> Right:
     openly = member.fetched is Fetched.OPENLY or (member.open and holding.given)
     if not (openly or holding.given or member.fetched is Fetched.PRIVATELY):
         return Right.UNPROVEN
-    return _readers(openly, holding.privacy, access)
+    return readers(holding.privacy, openly, access)
 
 
 def tag(entry: TagEntry, privacy: Privacy | None, access: str) -> Right:
     """Who may know what a tag means."""
-    return _readers(entry.open, privacy, access)
+    return readers(privacy, entry.open, access)
 
 
-def fetching(privacy: Privacy | None, openly: bool, access: str) -> Right:
-    """Who may read what has just been fetched through a repository, and is not noted yet."""
-    return _readers(openly, privacy, access)
+def readers(privacy: Privacy | None, openly: bool, access: str) -> Right:
+    """Who may read what a repository holds for certain.
 
-
-def _readers(openly: bool, privacy: Privacy | None, access: str) -> Right:
+    @param openly: whether crcache's own way got it; of what has just been fetched so, nothing need be noted yet.
+    """
     return Right.EVERYONE if anyone(access) or (openly and privacy is None) else Right.GRANTED
 
 

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from crcache.facts import Fetched, Holding, Membership, Privacy, TagEntry
 from crcache.grammar.digest import Digest
-from crcache.policy.access import Right, content, fetching, lets_in, opens, refuses, remembered, tag
+from crcache.policy.access import Right, content, lets_in, opens, readers, refuses, remembered, tag
 from crcache.settings import ACCESS_OPEN, ACCESS_VERIFY
 
 DIGEST = Digest.of(b"content")
@@ -71,7 +71,7 @@ class ContentTests(SynchronousTestCase):
 
 
 class TagTests(SynchronousTestCase):
-    """L{tag} and L{fetching}."""
+    """L{tag} and L{readers}."""
 
     def test_all(self) -> None:
         """An open tag of an open repository is for everyone; so is any with C{access: open}; others are not."""
@@ -79,7 +79,7 @@ class TagTests(SynchronousTestCase):
             entry = TagEntry(DIGEST, "application/json", 7, 1000.0, openly)
             expected = EVERYONE if access == ACCESS_OPEN or (openly and privacy is None) else GRANTED
             self.assertIs(tag(entry, privacy, access), expected)
-            self.assertIs(fetching(privacy, openly, access), expected)
+            self.assertIs(readers(privacy, openly, access), expected)
 
 
 class AnswerTests(SynchronousTestCase):
