@@ -122,7 +122,7 @@ class Engine:
 
         self.config = Switched(config)
         self._names, self._hosts = _named(config), _hosts(config, self._environ)
-        self.meter = Meter(_named(config))
+        self.meter = Meter(self._names)
         self.usage = Usage(config.cache_directory, disk, reactor)
         self.meter.watch_cache(lambda: self.usage.content, lambda: self.usage.room)
         self.store = Filesystem(
@@ -186,12 +186,8 @@ class Engine:
         keys = Keyring(config.credentials, self._helpers, self.names_registry)
         upstream = self._upstream(config, keys)
         self._keys = keys
-        self._helpers.forget()
-        self.config.use(config)
-        self._names, self._hosts = _named(config), _hosts(config, self._environ)
+        self._adopt(config)
         self.upstream.use(upstream)
-        self._privacies.try_again()
-        self.meter.name(_named(config))
         self.v2.default_registry = config.default_registry
         if self._opened:
             self._cache.use(self._story(config))
@@ -206,13 +202,16 @@ class Engine:
 
     def use_credentials(self, credentials: Credentials) -> None:
         """Put others in force. Connections stay, and tokens that were had with such as have not changed."""
-        config = replace(self.config.now, credentials=credentials)
+        self._keys.use(credentials)
+        self._adopt(replace(self.config.now, credentials=credentials))
+
+    def _adopt(self, config: Config) -> None:
+        """This one is in force; what its credentials open is found out anew."""
         self.config.use(config)
         self._names, self._hosts = _named(config), _hosts(config, self._environ)
-        self._keys.use(credentials)
         self._helpers.forget()
         self._privacies.try_again()
-        self.meter.name(_named(config))
+        self.meter.name(self._names)
 
     def close_upstream(self) -> Deferred[None]:
         """Abort all connections to origins, and end credential helpers. Fires when the last connection is gone."""
@@ -222,10 +221,9 @@ class Engine:
 
     def failing(self) -> list[dict[str, object]]:
         """The registries that fail at the moment, as JSON can carry it; all that nobody has named are C{other}."""
-        named = _named(self.config.now)
         found: dict[str, dict[str, object]] = {}
         for registry, (seconds, problem) in self._health.failing().items():
-            name = str(registry) if registry in named else "other"
+            name = str(registry) if self.names_registry(registry) else "other"
             if name not in found:
                 found[name] = {"registry": name, "seconds": round(seconds, 3)}
                 if name != "other":
