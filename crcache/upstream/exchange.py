@@ -172,10 +172,12 @@ def _judge(settings: RegistrySettings, origin: Origin) -> bool:
 
     @raise Astray: if at none, as far as can be told without resolving the name.
     """
+    if reach.trusted(settings, origin.host, origin.port):
+        return True
     problem = reach.misleading(settings, origin.host, origin.port)
     if problem is not None:
         raise Astray(problem)
-    return reach.trusted(settings, origin.host, origin.port)
+    return False
 
 
 class _Same:

@@ -57,19 +57,18 @@ class Turns:
         self._peers: OrderedDict[str, OrderedDict[str, deque[Deferred[Place]]]] = OrderedDict()
         self._queued: dict[Deferred[Place], tuple[str, str]] = {}
         self._counts: dict[str, int] = {}
-        self._waiting = 0
         self._letting_in = False
         self._closed: Callable[[], CrcacheError] | None = None
 
     @property
     def unused(self) -> bool:
         """Whether nobody has a place or waits for one."""
-        return not (self._held or self._waiting)
+        return not (self._held or self._queued)
 
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return self._waiting
+        return len(self._queued)
 
     def take(self, peer: str, registry: str, crowd: Crowd | None = None) -> Deferred[Place]:
         """A place, as soon as there is one. Cancelling it leaves the queue.
@@ -84,7 +83,7 @@ class Turns:
             peer = min((peer, *crowd.peers), key=self._load)
         if self._free and self._may(peer):
             return succeed(self._place(peer))
-        if self._waiting >= self._most and not self._make_room(peer):
+        if self.waiting >= self._most and not self._make_room(peer):
             return fail(self._busy())
         waiter: Deferred[Place] = Deferred(self._forget)
         self._enqueue(peer, registry, waiter)
@@ -164,14 +163,12 @@ class Turns:
         self._queued[waiter] = peer, registry
         self._peers.setdefault(peer, OrderedDict()).setdefault(registry, deque()).append(waiter)
         self._counts[peer] = self._counts.get(peer, 0) + 1
-        self._waiting += 1
 
     def _forget(self, waiter: Deferred[Place]) -> None:
         peer, registry = self._queued.pop(waiter)
         registries = self._peers[peer]
         queue = registries[registry]
         queue.remove(waiter)
-        self._waiting -= 1
         _less(self._counts, peer)
         if not queue:
             del registries[registry]
