@@ -38,31 +38,16 @@ from crcache.privacies import Privacies
 from crcache.provenance import Provenance
 from crcache.scrub import Scrub
 from crcache.settings import Config, Credentials
+from crcache.sources import ISource, Sources
 from crcache.store.checker import Checker
 from crcache.store.filesystem import Filesystem
 from crcache.store.usage import Usage
+from crcache.threads import Threads
 from crcache.upstream.client import Upstream
 from crcache.upstream.health import Health
 from crcache.upstream.proxy import Proxies
 from crcache.web.v2 import V2
 from crcache.witness import Witness
-from crcache.workers import Workers
-
-#: Threads for each kind of work. None of them keeps a processor busy for long but hashing.
-DISK_THREADS = 8
-SYNCING_THREADS = 4
-READING_THREADS = 8
-HASHING_THREADS = 4
-NAME_THREADS = 8
-DOUBTING_THREADS = 2
-CHECKING_THREADS = 1
-CONFIG_THREADS = 1
-#: And as many credential helpers run at once.
-HELPER_THREADS = 4
-#: Registries of strangers can have this take long: nothing else waits for it.
-NOTING_THREADS = 1
-#: Not more: what is granted and then refused must be noted in this order.
-GRANTING_THREADS = 1
 
 
 class Engine:
@@ -94,66 +79,48 @@ class Engine:
         self._reactor = reactor
         self._environ = environ
         self._day = day
-        disk = Workers(reactor, DISK_THREADS, "crcache-disk")
-        syncing = Workers(reactor, SYNCING_THREADS, "crcache-syncing")
-        reading = Workers(reactor, READING_THREADS, "crcache-reading")
-        self._hashing = Workers(reactor, HASHING_THREADS, "crcache-hashing")
-        self.names = Workers(reactor, NAME_THREADS, "crcache-names")
-        self.reading_config = Workers(reactor, CONFIG_THREADS, "crcache-config")
-        # They hash whole files, for which manifests, and what is hashed as it comes, would have to wait.
-        self._doubting = Workers(reactor, DOUBTING_THREADS, "crcache-doubting")
-        checking = Workers(reactor, CHECKING_THREADS, "crcache-checking")
-        asking = Workers(reactor, HELPER_THREADS, "crcache-helpers")
-        noting = Workers(reactor, NOTING_THREADS, "crcache-noting")
-        granting = Workers(reactor, GRANTING_THREADS, "crcache-granting")
-        self.workers = [
-            disk,
-            syncing,
-            reading,
-            self._hashing,
-            self.names,
-            self._doubting,
-            checking,
-            asking,
-            self.reading_config,
-            noting,
-            granting,
-        ]
+        threads = self._threads = Threads(reactor)
+        self.workers = threads.all
+        self.names, self.reading_config = threads.names, threads.config
 
         self.config = Switched(config)
         self._names, self._hosts = _named(config), _hosts(config, self._environ)
         self.meter = Meter(self._names)
-        self.usage = Usage(config.cache_directory, disk, reactor)
+        self.usage = Usage(config.cache_directory, threads.disk, reactor)
         self.meter.watch_cache(lambda: self.usage.content, lambda: self.usage.room)
         self.store = Filesystem(
             config.cache_directory,
-            disk,
+            threads.disk,
             day,
-            syncing,
-            hashing=self._doubting,
-            noting=noting,
+            threads.syncing,
+            hashing=threads.doubting,
+            noting=threads.noting,
             parents=config.make_parents,
             changed=self.usage.changed,
             timer=reactor,
         )
-        self.scrub = Scrub(Checker(self.store.contents), checking, reactor, time.time, lambda: self.usage.content)
+        self.scrub = Scrub(
+            Checker(self.store.contents), threads.checking, reactor, time.time, lambda: self.usage.content
+        )
         # Another daemon's registries may be others by the same names, and so may its cache be.
         scope = str(config.cache_directory)
-        self.grants = Grants(runtime_directory(environ), granting, reactor, scope=scope)
+        self.grants = Grants(runtime_directory(environ), threads.granting, reactor, scope=scope)
         self._health = Health(reactor)
         self._programs = Programs(environ)
-        self._helpers = Helpers(asking, reactor, self._programs.ask)
+        self._helpers = Helpers(threads.helping, reactor, self._programs.ask)
         self._keys = Keyring(config.credentials, self._helpers, self.names_registry)
         self.upstream = SwitchedUpstream(self._upstream(config, self._keys))
         self._privacies = Privacies(self.store, day, self._refusal_ttl)
         self._witness = Witness(self.upstream, self.grants, self._privacies)
+        self._near: tuple[ISource, ...] = ()
+        self._sources = Sources(lambda: self._near, self._witness)
         # Half of the connections are left to those who fetch in their turn.
         room = Room(lambda: self.config.now.upstream.max_connections // 2)
         tools = Tools(
             reactor,
             self.store,
-            self._witness,
-            self._hashing,
+            self._sources,
+            threads.hashing,
             self.meter,
             self._retry,
             urls=self._urls,
@@ -164,7 +131,7 @@ class Engine:
         self.fills = Fills(tools)
         self._cache = SwitchedCache(Closed(waiting))
         self._opened = False
-        sender = Sender(Means(reading, self._hashing, reactor, self._retry))
+        sender = Sender(Means(threads.reading, threads.hashing, reactor, self._retry))
         self.v2 = V2(self._cache, sender, self.meter, reactor, config.default_registry, self._most_each)
 
     def open(self) -> None:
@@ -243,8 +210,8 @@ class Engine:
         )
 
     def _story(self, config: Config) -> ICache:
-        store, hashing, clock = self.store, self._hashing, self._day
-        origin = Origin(self._witness, self._privacies)
+        store, hashing, clock = self.store, self._threads.hashing, self._day
+        origin = Origin(self._sources, self._privacies)
         keep = config.cache_manifests
         patience = config.upstream.first_byte_timeout + config.upstream.stall_timeout / 2
         privacies = self._privacies
@@ -252,7 +219,7 @@ class Engine:
         rules = Rules(config.cache_manifests, config.ignore, lambda registry: config.registry(registry).times)
         access = Access(store, self._witness, self.grants, privacies, lambda registry: config.registry(registry).access)
         manifests = Manifests(store, provenance, access, rules, clock)
-        confirming = Confirming(store, origin, self._doubting, clock)
+        confirming = Confirming(store, origin, self._threads.doubting, clock)
         blobs = Blobs(store, origin, access, self.fills, confirming, clock)
         return Gatekeeper(Cache(origin, access, manifests, blobs), config)
 
@@ -260,7 +227,7 @@ class Engine:
         return self.config.now.limits.requests_per_peer
 
     def _urls(self, registry: Registry) -> int:
-        return len(self.config.now.registry(registry).urls)
+        return len(self.config.now.registry(registry).urls) + self._sources.turns
 
     def _refusal_ttl(self, registry: Registry) -> float:
         return self.config.now.registry(registry).times.negative_ttl

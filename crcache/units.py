@@ -1,4 +1,4 @@
-"""Durations as people write them: a number and one of C{ms s m h d}."""
+"""Durations and sizes as people write them: a number and a unit, C{ms s m h d} or C{B KiB MiB GiB TiB}."""
 
 from __future__ import annotations
 
@@ -46,3 +46,38 @@ def format_duration(seconds: float) -> str:
             return f"{count:.0f}{unit}"
     # No more decimals than can be read again: in thousandths there are three fewer of them.
     return f"{exact:f}s" if exact == round(exact, 9) else f"{(exact * 1000).normalize():f}ms"
+
+
+#: Bytes in each unit, the largest first.
+SIZES = {"TiB": 1 << 40, "GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
+
+#: The largest file offset.
+MOST = (1 << 63) - 1
+
+_SIZE = re.compile(rf"({_NUMBER.pattern}) ?(TiB|GiB|MiB|KiB|B)")
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as C{500MiB} or C{1.5TiB}; zero needs no unit.
+
+    @raise ValueError: with what is wrong and what would be right.
+    """
+    if _NUMBER.fullmatch(text):
+        if Decimal(text) == 0:
+            return 0
+        raise ValueError(f"{text} needs a unit, as in {text}GiB (B, KiB, MiB, GiB or TiB)")
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{excerpt(text)} is not a size such as 500MiB, 20GiB or 1.5TiB")
+    count = Decimal(match[1]) * SIZES[match[2]]
+    if count > MOST:
+        raise ValueError(f"{text} is more than any file system holds")
+    return int(count)
+
+
+def format_size(count: int) -> str:
+    """The shortest text that L{parse_size} reads as C{count} again."""
+    if count == 0:
+        return "0B"
+    unit, size = next((unit, size) for unit, size in SIZES.items() if count % size == 0)
+    return f"{count // size}{unit}"

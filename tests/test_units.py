@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from crcache.units import format_duration, parse_duration
+from crcache.units import format_duration, format_size, parse_duration, parse_size
 
 
 class ParseDurationTests(SynchronousTestCase):
@@ -73,3 +73,27 @@ class FormatDurationTests(SynchronousTestCase):
             [format_duration(seconds) for seconds in (0.0, 0.25, 20.0, 60.0, 90.0, 7200.0, 604800.0)],
             ["0s", "250ms", "20s", "1m", "90s", "2h", "7d"],
         )
+
+
+class SizeTests(SynchronousTestCase):
+    """Sizes."""
+
+    def test_units(self) -> None:
+        """Each unit counts as what it is called, fractions included, and is written as it is read."""
+        for text, count in [
+            ("512B", 512),
+            ("4KiB", 4096),
+            ("1.5 MiB", 3 << 19),
+            ("20GiB", 20 << 30),
+            ("2TiB", 2 << 40),
+            ("0", 0),
+        ]:
+            self.assertEqual(parse_size(text), count, text)
+            self.assertEqual(parse_size(format_size(count)), count, text)
+
+    def test_mistakes(self) -> None:
+        """Anything else is refused with an example of what would be right."""
+        for text in ["", "5", "5GB", "-1GiB", "1e3MiB", "GiB", "5 gib", "10%", "٣GiB"]:
+            error = self.assertRaises(ValueError, parse_size, text)
+            self.assertIn("GiB", str(error), text)
+        self.assertIn("more than", str(self.assertRaises(ValueError, parse_size, "99999999TiB")))

@@ -40,6 +40,9 @@ class Layout:
         self.registries = root / "registries"
         self.scrub = root / "scrub.json"
         self.scrub_lock = root / "scrub.lock"
+        self.eviction = root / "eviction"
+        self.uploads = root / "uploads"
+        self.quarantine = root / "quarantine"
 
     def algorithms(self) -> list[Path]:
         """The directories of content."""
@@ -77,6 +80,15 @@ class Layout:
     def member(self, registry: Registry, repository: Repository, digest: Digest) -> Path:
         """That a repository holds a digest."""
         return self._digests(registry, repository) / f"{digest.algorithm}-{digest.hex}"
+
+    def pins(self, registry: Registry, repository: Repository) -> Path:
+        """The directory of what is pinned of a repository."""
+        return self._repository(registry, repository) / "_pins"
+
+    def pin(self, registry: Registry, repository: Repository, reference: Tag | Digest) -> Path:
+        """That a tag or digest is pinned. No tag begins as a digest's file name does."""
+        name = str(reference) if isinstance(reference, Tag) else f"@{reference.algorithm}-{reference.hex}"
+        return self.pins(registry, repository) / name
 
     def privacy(self, registry: Registry, repository: Repository) -> Path:
         """That a repository has refused crcache's own way."""

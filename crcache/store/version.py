@@ -56,6 +56,9 @@ def _ours(layout: Layout) -> bool:
         layout.registries,
         layout.scrub,
         layout.scrub_lock,
+        layout.eviction,
+        layout.uploads,
+        layout.quarantine,
     )
     known = {path.name for path in paths} | _OTHERS
     return all(name in known or name.startswith(".") for name in os.listdir(layout.root))

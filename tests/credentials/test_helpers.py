@@ -14,10 +14,10 @@ from crcache.credentials import helpers as module
 from crcache.credentials.helper import HelperFailed
 from crcache.credentials.helpers import FAILURE_KEPT, KEPT, NONE_KEPT, STRANGERS, Helpers
 from crcache.credentials.keyring import Keyring, server_of
-from crcache.engine import HELPER_THREADS
 from crcache.grammar.reference import DOCKER_IO, Registry, Repository
 from crcache.secret import Secret
 from crcache.settings import Credential, Credentials
+from crcache.threads import HELPER_THREADS
 from crcache.workers import Workers
 
 GHCR = Registry("ghcr.io")

@@ -1,0 +1,65 @@
+"""What is asked before an origin: whoever is nearer, and may have what it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from twisted.internet.defer import Deferred
+from zope.interface import Interface, implementer
+
+from crcache.facts import Query
+from crcache.interfaces import IAnswer, IUpstream
+
+
+class ISource(Interface):
+    """Somewhere nearer than the origins that may have what one of them has: asked first, and never relied on."""
+
+    def ask(query: Query) -> Deferred[IAnswer | None]:
+        """Put a question that is meant for the registry's origin.
+
+        @return: an answer with status 200, or 206 to a query with a C{span}, whose body is what the origin would send;
+            its bytes are checked like the origin's. C{None} if there is none to be had: it is not there, this client
+            may not have it from there, nobody answers, or not soon enough. It never fails but by being cancelled, which
+            closes the connection.
+        """
+
+
+@implementer(IUpstream)
+class Sources:
+    """Asks the sources in their order, and the origin when none of them has it.
+
+    It stands before whatever overhears origins: what a source answers says nothing of whom the origin lets in.
+
+    Whoever was served badly asks with another C{turn}. Turn 0 begins with the sources; those behind it are the origin's
+    own, counted from its first URL on.
+    """
+
+    def __init__(self, sources: Callable[[], Sequence[ISource]], origin: IUpstream) -> None:
+        """
+        @param sources: those in force.
+        @param origin: whom the rest is asked of.
+        """
+        self._sources = sources
+        self._origin = origin
+
+    @property
+    def turns(self) -> int:
+        """How many turns there are besides those of the origin's URLs."""
+        return 1 if self._sources() else 0
+
+    def ask(self, query: Query) -> Deferred[IAnswer]:
+        """As L{IUpstream.ask}."""
+        if not self._sources():
+            return self._origin.ask(query)
+        if query.turn > 0:
+            return self._origin.ask(replace(query, turn=query.turn - 1))
+        asking: Deferred[IAnswer] = Deferred.fromCoroutine(self._ask(query))
+        return asking
+
+    async def _ask(self, query: Query) -> IAnswer:
+        for source in self._sources():
+            answer = await source.ask(query)
+            if answer is not None:
+                return answer
+        return await self._origin.ask(query)
