@@ -10,6 +10,7 @@ from crcache.grammar.hosts import HostPattern
 from crcache.policy.nearness import ranked
 from crcache.settings import ParentSettings, Reach, Times
 from crcache.testing.auth import Tokens
+from crcache.testing.certificates import Authority
 from crcache.testing.content import noise
 from crcache.testing.daemon import Instance
 from crcache.testing.script import Fault
@@ -71,6 +72,17 @@ class LevelTests(HierarchyCase):
         )
         self.assertIsNone(tags.header("Authorization"))
         self.assertEqual(self.direct.requests, [])
+
+    async def test_https(self) -> None:
+        """A parent at https is believed if its certificate is by the authority that is named with it."""
+        authority, place = Authority(), self.directory()
+        mirror = self.registry(self.origin.content, tls=authority.context())
+        ca = authority.write(place)
+        for settings, asked in ((ParentSettings(mirror.url, ca), True), (ParentSettings(mirror.url), False)):
+            mirror.requests.clear()
+            child = self.instance(origins={NAME: self.direct.url}, parents=(settings,), upstream=BRISK)
+            self.assertPulled(await self.pull(child))
+            self.assertEqual(bool(mirror.requests), asked)
 
     async def test_reach(self) -> None:
         """What may not be asked here is refused here, whatever parents may do."""
