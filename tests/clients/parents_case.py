@@ -12,15 +12,20 @@ from tests.clients.case import NAME, REPO, ClientCase, blob_path, manifest_path
 from tests.clients.http import Answer
 from tests.real.processes import free_port
 
-#: A parent that does not answer is given up within half a second.
-BRISK = UpstreamSettings(connect_timeout=0.4, first_byte_timeout=1.0, stall_timeout=0.4, retries=2)
+#: A parent that does not answer is given up within a second.
+BRISK = UpstreamSettings(connect_timeout=0.8, first_byte_timeout=2.0, stall_timeout=0.4, retries=2)
+#: However busy the machine is, none is given up that answers.
+PATIENT = UpstreamSettings(connect_timeout=5.0, first_byte_timeout=16.0, stall_timeout=5.0, retries=2)
 
 
 class HierarchyCase(ClientCase):
     """An origin that caches at the top ask, and another address of the same content that only those below know.
 
+    @cvar upstream: how patient the caches are.
     @ivar direct: what is asked by whoever goes past its parents.
     """
+
+    upstream = PATIENT
 
     def setUp(self) -> None:
         super().setUp()
@@ -36,12 +41,12 @@ class HierarchyCase(ClientCase):
 
     def top(self, **settings: Any) -> Instance:
         """A cache that asks L{origin}."""
-        return self.instance(**{"upstream": BRISK, **settings})
+        return self.instance(**{"upstream": self.upstream, **settings})
 
     def below(self, *parents: Instance | FakeRegistry | str, **settings: Any) -> Instance:
         """A cache that asks these, and L{direct}."""
         urls = tuple(ParentSettings(url_of(each)) for each in parents)
-        settings.setdefault("upstream", BRISK)
+        settings.setdefault("upstream", self.upstream)
         return self.instance(origins={NAME: self.direct.url}, parents=urls, **settings)
 
     def port(self) -> int:

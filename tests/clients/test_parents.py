@@ -15,11 +15,13 @@ from crcache.testing.content import noise
 from crcache.testing.daemon import Instance
 from crcache.testing.script import Fault
 from tests.clients.case import NAME, REPO, blob_path, eventually, manifest_path
-from tests.clients.parents_case import BRISK, HierarchyCase
+from tests.clients.parents_case import BRISK, PATIENT, HierarchyCase
 from tests.story import MovableClock
 from tests.web.cases import pause, reactor
 
 LARGE = noise(3 << 20, 7)
+#: Seconds for what has waited for no parent, and for what has waited for one as long as it is waited for.
+AT_ONCE, ONCE = 0.7, 1.9
 
 
 class LevelTests(HierarchyCase):
@@ -80,7 +82,7 @@ class LevelTests(HierarchyCase):
         ca = authority.write(place)
         for settings, asked in ((ParentSettings(mirror.url, ca), True), (ParentSettings(mirror.url), False)):
             mirror.requests.clear()
-            child = self.instance(origins={NAME: self.direct.url}, parents=(settings,), upstream=BRISK)
+            child = self.instance(origins={NAME: self.direct.url}, parents=(settings,), upstream=PATIENT)
             self.assertPulled(await self.pull(child))
             self.assertEqual(bool(mirror.requests), asked)
 
@@ -130,6 +132,8 @@ class LevelTests(HierarchyCase):
 class FailingTests(HierarchyCase):
     """A parent fails: the origin is asked, and clients notice nothing."""
 
+    upstream = BRISK
+
     async def timed(self, target: str, to: Instance, data: bytes, most: float) -> None:
         """Ask for something, which has to come within some seconds."""
         began = time.monotonic()
@@ -151,7 +155,7 @@ class FailingTests(HierarchyCase):
         """One that does not listen costs nothing, and is told of once; so it says in the status."""
         child = self.below(f"http://127.0.0.1:{self.port()}")
         for target, data in self.targets.items():
-            await self.timed(target, child, data, 0.4)
+            await self.timed(target, child, data, AT_ONCE)
         self.assertEqual(self.told(events.PARENT_FAILING), 1)
         told = await self.status(child)
         self.assertEqual(told["up"], False)
@@ -163,9 +167,9 @@ class FailingTests(HierarchyCase):
         mirror.fault(Fault(hold=True), times=None)
         child = self.below(mirror)
         first, *rest = self.targets.items()
-        await self.timed(*_ask(first, child), 0.9)
+        await self.timed(*_ask(first, child), ONCE)
         for each in rest:
-            await self.timed(*_ask(each, child), 0.3)
+            await self.timed(*_ask(each, child), AT_ONCE)
         self.assertEqual(len(mirror.requests), 1)
 
     async def test_falls_silent(self) -> None:
@@ -173,11 +177,11 @@ class FailingTests(HierarchyCase):
         mirror = self.registry(self.origin.content)
         child = self.below(mirror)
         first, *rest = self.targets.items()
-        await self.timed(*_ask(first, child), 0.4)
+        await self.timed(*_ask(first, child), AT_ONCE)
         mirror.fault(Fault(hold=True), times=None)
-        await self.timed(*_ask(rest.pop(), child), 0.9)
+        await self.timed(*_ask(rest.pop(), child), ONCE)
         for each in rest:
-            await self.timed(*_ask(each, child), 0.3)
+            await self.timed(*_ask(each, child), AT_ONCE)
 
     async def test_slow_for_one(self) -> None:
         """One that is slow with a registry, for which it may have to wait itself, is asked about others."""
@@ -187,7 +191,7 @@ class FailingTests(HierarchyCase):
         origins = {NAME: self.direct.url, other: self.direct.url}
         child = self.instance(origins=origins, parents=(ParentSettings(mirror.url),), upstream=BRISK)
         digest = self.image.layers[0]
-        await self.timed(blob_path(digest), child, self.origin.content.blobs[digest], 0.9)
+        await self.timed(blob_path(digest), child, self.origin.content.blobs[digest], ONCE)
         asked = len(mirror.requests)
         manifest = await self.ask(manifest_path("1.0", ns=other), to=child)
         self.assertEqual(manifest.status, 200)
@@ -207,7 +211,7 @@ class FailingTests(HierarchyCase):
                 mirror.fault(Fault(status=status, headers=headers), kind, times=None)
             child = self.below(mirror)
             for target, data in self.targets.items():
-                await self.timed(target, child, data, 0.4)
+                await self.timed(target, child, data, AT_ONCE)
             self.assertEqual(len([each for each in mirror.requests if each.kind != "ping"]) == 3, left, status)
 
     async def test_cut(self) -> None:
@@ -251,7 +255,7 @@ class FailingTests(HierarchyCase):
         await eventually(lambda: mirror.asked("blob"))
         answer.leave()
         rule.release()
-        await self.timed(blob_path(digest), child, self.origin.content.blobs[digest], 0.9)
+        await self.timed(blob_path(digest), child, self.origin.content.blobs[digest], ONCE)
         self.assertEqual(len(mirror.asked("blob")), 1)
 
 

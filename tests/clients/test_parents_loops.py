@@ -10,17 +10,15 @@ from twisted.logger import LogLevel
 
 from crcache import events
 from crcache.grammar.via import entry
-from crcache.settings import ParentSettings, UpstreamSettings
+from crcache.settings import ParentSettings
 from crcache.testing.daemon import Instance
 from crcache.testing.script import Fault
 from tests.clients.case import NAME, blob_path, manifest_path
 from tests.clients.http import Answer
-from tests.clients.parents_case import HierarchyCase
+from tests.clients.parents_case import PATIENT, HierarchyCase
 from tests.web.cases import pause
 
-#: Who waits for himself waits for seconds.
-PATIENT = UpstreamSettings(connect_timeout=5.0, first_byte_timeout=16.0, stall_timeout=5.0, retries=2)
-#: What is answered within so many has not waited for any of that.
+#: Whoever waits for himself waits for more seconds than these.
 AT_ONCE = 2.5
 
 
