@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,8 +136,12 @@ def _value(action: argparse.Action) -> str | None:
 
 
 def _sentences(text: str) -> str:
-    """Each on a line of its own, as roff wants them."""
-    lines = [_plain(line) for line in text.replace(". ", ".\n").splitlines()]
+    """Each on lines of its own, as roff wants them."""
+    lines = [
+        line
+        for sentence in text.replace(". ", ".\n").splitlines()
+        for line in textwrap.wrap(_plain(sentence), 78, break_long_words=False, break_on_hyphens=False)
+    ]
     return "".join(rf"\&{line}" + "\n" if line[:1] in ".'" else f"{line}\n" for line in lines)
 
 
