@@ -22,7 +22,12 @@ _LARGEST = 4 << 20
 _AT_ONCE = 16
 _PARTS = re.compile(r"(?:[^:\\]|\\.)+", re.DOTALL)
 _QUOTED = re.compile(r"\\(.)", re.DOTALL)
-_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not listened on
+_EVERYWHERE = {
+    "": "127.0.0.1",
+    # Asked, not listened on.
+    "0.0.0.0": "127.0.0.1",  # noqa: S104 # nosec B104
+    "::": "::1",
+}
 
 
 @dataclass(frozen=True)
