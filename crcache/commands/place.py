@@ -68,3 +68,12 @@ def enter(directory: Path) -> Layout:
     except OSError as error:
         raise StoreError(f"cache directory {directory}: {error.strerror}") from error
     return layout
+
+
+def open_cache(arguments: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Layout:
+    """The layout of the cache directory that is meant, entered.
+
+    @raise ConfigError: with the line to print instead.
+    @raise StoreError: as L{enter}.
+    """
+    return enter(load(arguments, environ).cache_directory)
