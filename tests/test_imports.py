@@ -51,6 +51,7 @@ MAY_IMPORT = {
     "nodes": "errors",
     "commands": "config credentials errors facts grammar nodes settings store units upstream workers",
     "cli": "commands errors",
+    "images": "errors facts grammar store",
     "store": "events errors facts grammar interfaces secret settings workers",
     "upstream": "events errors facts grammar interfaces policy secret settings workers",
     "flow": "events errors facts grammar interfaces policy secret sending settings workers",
