@@ -44,6 +44,7 @@ setup(
         "idna >= 3.3",
         "PyYAML >= 6.0",
         "prometheus-client >= 0.16",
+        "tqdm >= 4.64.1",
     ],
     # Only where systemd is, whose headers it is built with; distributions have it ready-made.
     extras_require={"systemd": ["systemd-python >= 234"]},

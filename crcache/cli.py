@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Protocol
 
 from crcache import __version__
 from crcache.commands import check_config, hosts
+from crcache.commands.outcome import CLOSED, FAILED, INTERRUPTED, MISUSED, Misused
 from crcache.errors import CrcacheError
 
 
@@ -24,7 +26,8 @@ class Command(Protocol):
     def run(self, arguments: argparse.Namespace) -> int:
         """Do it, and return the exit status: 0 done, 1 failed.
 
-        @raise CrcacheError: for a failure that its one line explains.
+        @raise CrcacheError: for a failure that its one line explains: status 1.
+        @raise Misused: for arguments that do not go together: status 2.
         """
 
 
@@ -52,22 +55,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     @param argv: the arguments; by default the process's own.
-    @return: the exit status: 0 done, 1 failed, 2 misused.
+    @return: the exit status: 0 done, 1 failed, 2 misused; 130 if it was interrupted, 141 if nobody reads what it
+        prints any more.
     """
+    try:
+        status = _main(argv)
+        # Here, not when the interpreter ends: that would end with a traceback.
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        _let_go()
+        return CLOSED
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return INTERRUPTED
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = make_parser()
     try:
         arguments = parser.parse_args(argv)
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 2
+        return stop.code if isinstance(stop.code, int) else MISUSED
     command: Command | None = arguments.command
     if command is None:
         parser.print_help(sys.stderr)
-        return 2
+        return MISUSED
     try:
         return command.run(arguments)
+    except Misused as misuse:
+        print(f"crcache {command.NAME}: {misuse.message}", file=sys.stderr)
+        return MISUSED
     except CrcacheError as error:
         print(f"crcache: {error.message}", file=sys.stderr)
-        return 1
+        return FAILED
+
+
+def _let_go() -> None:
+    """Have what is still to be flushed go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, sys.stdout.fileno())
+    finally:
+        os.close(nowhere)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,36 @@ class Times:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A part of a file system.
+
+    @ivar percent: of its bytes.
+    """
+
+    percent: float
+
+    def of(self, total: int) -> int:
+        """So many bytes, of a file system of so many."""
+        return int(total * self.percent / 100)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much the cache may hold; the stricter of the first two holds. Sizes in bytes, or parts of the file system.
+
+    @ivar max_size: of all that it holds.
+    @ivar min_free: of what everybody has left free on the file system.
+    @ivar high: of what is allowed: beyond it, something has to go.
+    @ivar low: of what is allowed: so much is left then.
+    """
+
+    max_size: int | Share = Share(80)
+    min_free: int | Share = Share(5)
+    high: float = 0.95
+    low: float = 0.9
+
+
+@dataclass(frozen=True)
 class UpstreamSettings:
     """How origins are spoken to. Times in seconds; C{proxy} is C{None} when the environment decides."""
 

@@ -49,7 +49,8 @@ MAY_IMPORT = {
     " grammar settings units values yaml_file",
     "options": "config endpoints errors grammar settings units values yaml_file",
     "nodes": "errors",
-    "commands": "config credentials errors facts grammar nodes settings store units upstream workers",
+    "inventory": "errors facts grammar policy store",
+    "commands": "config credentials errors facts grammar inventory nodes policy settings store units upstream workers",
     "cli": "commands errors",
     "images": "errors facts grammar store",
     "store": "events errors facts grammar interfaces secret settings workers",
@@ -102,6 +103,7 @@ DECLARED = {
     "idna",
     "prometheus_client",
     "service_identity",
+    "tqdm",
     "treq",
     "twisted",
     "yaml",
@@ -244,6 +246,16 @@ class ModuleTests(SynchronousTestCase):
             if each.name.startswith("twisted.internet.reactor") and not each.deferred and not each.types
         ]
         self.assertEqual(found, [])
+
+    def test_bars_are_the_commands(self) -> None:
+        """What draws progress bars is imported in one place, by commands, and not before there is a bar to draw."""
+        found = {
+            path: each.deferred
+            for path, source in modules("crcache")
+            for each in imports(source)
+            if each.name.partition(".")[0] == "tqdm" and not each.types
+        }
+        self.assertEqual(found, {"crcache/commands/progress.py": True})
 
     def test_packages_are_plain(self) -> None:
         """An `__init__.py` holds a docstring, and crcache's own the version: re-exports make circles."""

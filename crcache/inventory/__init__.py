@@ -1,0 +1,1 @@
+"""A cache directory as its administrator sees it: read from outside, without a reactor, changing nothing."""
