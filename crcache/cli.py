@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from crcache import __version__
-from crcache.commands import check_config, hosts
+from crcache.commands import check_config, export, hosts, import_images, pull
 from crcache.commands.outcome import CLOSED, FAILED, INTERRUPTED, MISUSED, Misused
 from crcache.errors import CrcacheError
 
@@ -31,7 +31,7 @@ class Command(Protocol):
         """
 
 
-COMMANDS: tuple[Command, ...] = (check_config, hosts)
+COMMANDS: tuple[Command, ...] = (pull, export, import_images, hosts, check_config)
 
 
 def make_parser() -> argparse.ArgumentParser:

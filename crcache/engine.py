@@ -142,6 +142,12 @@ class Engine:
         self.grants.start()
         self._cache.use(self._story(self.config.now))
 
+    def open_alone(self) -> ICache:
+        """The store is open: answer this process itself. Looking after the directory is left to a daemon."""
+        self._opened = True
+        self._cache.use(self._story(self.config.now))
+        return self._cache
+
     def use(self, config: Config) -> None:
         """Put another configuration in force, for every request and every question to an origin from now on.
 
