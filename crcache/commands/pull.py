@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which images, and how much of each."""
     parser.description = (
         "Fetch images into the cache directory, with the daemon's configuration and credentials, whether it runs or"
-        " not. What is there already is not fetched again, and what the daemon is fetching is waited for. If one fails the"
-        " others go on, and the exit status is 1."
+        " not. What is there already is not fetched again, and what the daemon is fetching is waited for. If one fails"
+        " the others go on, and the exit status is 1."
     )
     parser.add_argument(
         "images", metavar="REF", nargs="*", type=reference_argument, help="an image: name[:tag|@digest]"
