@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from crcache import __version__
-from crcache.commands import check_config, export, hosts, import_images, pull
+from crcache.commands import check_config, du, export, hosts, import_images, ls, pin, prune, pull, show, unpin
 from crcache.commands.outcome import CLOSED, FAILED, INTERRUPTED, MISUSED, Misused
 from crcache.errors import CrcacheError
 
@@ -31,7 +31,19 @@ class Command(Protocol):
         """
 
 
-COMMANDS: tuple[Command, ...] = (pull, export, import_images, hosts, check_config)
+COMMANDS: tuple[Command, ...] = (
+    check_config,
+    hosts,
+    ls,
+    du,
+    show,
+    pull,
+    pin,
+    unpin,
+    prune,
+    export,
+    import_images,
+)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 
 from crcache.commands import place
 from crcache.commands.outcome import DONE, FAILED, Misused
@@ -14,8 +15,11 @@ from crcache.commands.progress import Progress, wanted
 from crcache.commands.references import LATEST, Name, reference_argument
 from crcache.errors import ArchiveInvalid, StoreError
 from crcache.grammar.platform import Platform
+from crcache.grammar.reference import Tag
 from crcache.images.closure import Held, Incomplete
 from crcache.images.exporting import Chosen, Exporter, NotHere
+from crcache.policy.freshness import may_cache
+from crcache.settings import Config
 
 NAME = "export"
 HELP = "write images to an archive that skopeo, ctr, podman, docker and 'crcache import' read"
@@ -66,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     with Outgoing(arguments.output) as outgoing:
         layout = place.enter(settings.cache_directory)
         exporter = Exporter(layout, time.time)
-        chosen = _choose(exporter, arguments)
+        chosen = _choose(exporter, arguments, settings)
         if chosen is None:
             return FAILED
         total = sum({held.digest: held.size for each in chosen for held in _held(each)}.values())
@@ -86,7 +90,7 @@ def _held(chosen: Chosen) -> list[Held]:
     return [*chosen.image.manifests.values(), *chosen.image.blobs.values()]
 
 
-def _choose(exporter: Exporter, arguments: argparse.Namespace) -> list[Chosen] | None:
+def _choose(exporter: Exporter, arguments: argparse.Namespace, settings: Config) -> list[Chosen] | None:
     """What is written; C{None} if not all is here, which has been told."""
     names = dict.fromkeys(_whole(each) for each in arguments.images)
     chosen = []
@@ -95,9 +99,8 @@ def _choose(exporter: Exporter, arguments: argparse.Namespace) -> list[Chosen] |
             target = name.registry, name.repository, name.image
             chosen.append(exporter.choose(target, str(name), arguments.platform))
         except (NotHere, Incomplete) as problem:
-            for_platforms = "".join(f" --platform {each}" for each in arguments.platform)
-            hint = f"'crcache pull{for_platforms} {name}' gets it"
-            print(f"crcache: {name}: {_missing(problem)}; {hint}", file=sys.stderr)
+            hint = _hint(name, arguments.platform, settings)
+            print(f"crcache: {name}: {_missing(problem)}; '{hint}' gets it", file=sys.stderr)
         except ArchiveInvalid as problem:
             print(f"crcache: {name}: {problem.message}", file=sys.stderr)
     return chosen if len(chosen) == len(names) else None
@@ -105,6 +108,13 @@ def _choose(exporter: Exporter, arguments: argparse.Namespace) -> list[Chosen] |
 
 def _whole(name: Name) -> Name:
     return name if name.reference is not None else Name(name.registry, name.repository, LATEST)
+
+
+def _hint(name: Name, platforms: Sequence[Platform], settings: Config) -> str:
+    """What gets an image. Of tags that are not kept otherwise the meaning is noted only if they are pinned."""
+    kept = not isinstance(name.image, Tag) or may_cache(name.image, settings.ignore, settings.cache_manifests)
+    flags = [*(f"--platform {each}" for each in platforms), *([] if kept else ["--pin"])]
+    return " ".join(["crcache pull", *flags, str(name)])
 
 
 def _missing(problem: ArchiveInvalid) -> str:

@@ -76,3 +76,12 @@ def become_owner(directory: Path) -> None:
     if os.geteuid() == 0 and found.st_uid != 0:
         os.setegid(found.st_gid)
         os.seteuid(found.st_uid)
+
+
+def open_cache(arguments: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Layout:
+    """The layout of the cache directory that is meant, entered.
+
+    @raise ConfigError: with the line to print instead.
+    @raise StoreError: as L{enter}.
+    """
+    return enter(load(arguments, environ).cache_directory)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from crcache.commands.pin_list import read_list
 from crcache.commands.references import Name, parse_name
 from crcache.errors import ConfigError, CrcacheError
 from crcache.yaml_file import one_line
@@ -22,19 +23,12 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 def images_in_list(file: str) -> list[Name]:
-    """The images that a list names, one a line; what follows a C{#} is a comment.
+    """The images that a list names, as L{read_list} reads it.
 
     @param file: its name; C{-} is stdin.
     @raise ConfigError: naming file and line of what is no name.
     """
-    shown, text = _read(file)
-    found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        # No name of an image has one in it.
-        said = line.partition("#")[0].strip()
-        if said:
-            found.append(_name(shown, number, said))
-    return found
+    return read_list(Path("/dev/stdin" if file == STDIN else file))
 
 
 def images_in_manifest(file: str) -> list[Name]:

@@ -15,6 +15,8 @@ class Problems:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.more = 0
+        #: Whether something could not be done that was asked for.
+        self.failed = False
         self._seen: set[str] = set()
 
     def add(self, path: Path, why: str) -> None:
@@ -27,6 +29,14 @@ class Problems:
             return
         self._seen.add(shown)
         self.lines.append(f"{shown}: {why}")
+
+    def fail(self, message: str) -> None:
+        """Something that was asked for could not be done; the message names the file."""
+        self.failed = True
+        if len(self.lines) < MOST:
+            self.lines.append(message)
+        else:
+            self.more += 1
 
     def told(self) -> Iterator[str]:
         """The lines to print."""
