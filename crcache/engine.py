@@ -41,6 +41,8 @@ from crcache.settings import Config, Credentials
 from crcache.sources import ISource, Sources
 from crcache.store.checker import Checker
 from crcache.store.filesystem import Filesystem
+from crcache.store.layout import Layout
+from crcache.store.staging import sweep
 from crcache.store.usage import Usage
 from crcache.threads import Threads
 from crcache.upstream.client import Upstream
@@ -137,6 +139,8 @@ class Engine:
     def open(self) -> None:
         """The store is open: serve."""
         self._opened = True
+        # Of imports that were killed.
+        self._threads.disk.run(sweep, Layout(self.config.now.cache_directory))
         self.usage.start()
         self.scrub.start()
         self.grants.start()

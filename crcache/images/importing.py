@@ -13,13 +13,13 @@ from crcache.images.closure import Image, Incomplete, gather
 from crcache.images.intake import Intake
 from crcache.images.noting import Target, note
 from crcache.images.roots import Root, find_roots
-from crcache.images.staging import Staging, sweep
 from crcache.images.tar import Tar, shown
 from crcache.images.unpacked import Unpacked
 from crcache.store import version
 from crcache.store.adopting import adopt
 from crcache.store.contents import Contents
 from crcache.store.layout import Layout
+from crcache.store.staging import Staging, sweep
 
 #: What may follow an archive, and is read so that whoever writes it need not fail.
 _PADDING = 4 << 20

@@ -10,9 +10,9 @@ from pathlib import Path
 from crcache.errors import ArchiveInvalid, CrcacheError, StoreError
 from crcache.grammar.digest import Digest
 from crcache.grammar.manifest import LIMIT
-from crcache.images.staging import Staging
 from crcache.images.tar import Kind, Member, Tar, shown
 from crcache.store.contents import Contents
+from crcache.store.staging import Staging
 
 _BLOB = re.compile(r"blobs/([^/]+)/([^/]+)")
 #: What is read into memory, at most so large.

@@ -13,8 +13,8 @@ from typing import Any
 from crcache.errors import ArchiveInvalid, StoreError
 from crcache.grammar.digest import Digest
 from crcache.images.importing import Wish
-from crcache.images.staging import Staging
 from crcache.images.tar import MOST_MEMBERS
+from crcache.store.staging import Staging
 from tests.images.archives import (
     APP,
     CONFIG,
