@@ -74,8 +74,8 @@ def _check_bounds(shown: str, text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if number > _MOST_VALUES or depth > _DEEPEST:
-            line = event.start_mark.line + 1
-            raise ConfigError(f"{shown}:{line}: has more values than {_MOST_VALUES}, or deeper down than {_DEEPEST}")
+            line = f":{event.start_mark.line + 1}" if event.start_mark is not None else ""
+            raise ConfigError(f"{shown}{line}: has more values than {_MOST_VALUES}, or deeper down than {_DEEPEST}")
 
 
 class _Pods:

@@ -73,7 +73,7 @@ class WishlistTests(SynchronousTestCase):
         """Why manifests are refused, in one line that names the file, and perhaps a line."""
         self.file.write_text(text)
         problem = self.assertRaises(ConfigError, images_in_manifest, str(self.file))
-        where = f"{self.file}: " if line is None else f"{self.file}:{line}: "
+        where = f"{self.file}:" if line is None else f"{self.file}:{line}: "
         self.assertTrue(problem.message.startswith(where), problem.message)
         self.assertTrue(problem.message.isprintable())
         return str(problem.message)
