@@ -11,10 +11,10 @@ REAL := tests/real/packages.txt
 # Everything but the tests against real components. One of them: make test TESTS=tests.test_imports
 TESTS := $(sort $(filter-out tests.real,$(subst /,.,$(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py)) \
 	$(patsubst %.py,%,$(wildcard tests/test_*.py)))))
-# The schemas that manifests are held against are among the development tools only.
-TESTS_OLDEST := $(filter-out tests.test_kubernetes,$(TESTS))
+# The schemas that manifests are held against, and what writes completion, are among the development tools only.
+TESTS_OLDEST := $(filter-out tests.test_kubernetes tests.test_completion,$(TESTS))
 
-.PHONY: help venv run test test-oldest check format test-real fuzz audit chaos bench dist deb rpm image clean
+.PHONY: help venv run test test-oldest check format pages test-real fuzz audit chaos bench dist deb rpm image clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -40,6 +40,9 @@ check: .venv/made ## format, lint, types, security, and who may import whom
 format: .venv/made ## put the code into shape
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+pages: .venv/made ## crcache(1) and shell completion, of what crcache --help says
+	.venv/bin/python tools/pages.py
 
 test-real: .venv/made ## against real registries and clients; as root, missing Debian packages are installed
 	tools/install-packages.sh $(REAL)

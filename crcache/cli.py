@@ -9,7 +9,21 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from crcache import __version__
-from crcache.commands import check_config, du, export, hosts, import_images, ls, pin, prune, pull, show, unpin
+from crcache.commands import (
+    check_config,
+    du,
+    export,
+    hosts,
+    import_images,
+    ls,
+    pin,
+    prune,
+    pull,
+    show,
+    status,
+    unpin,
+    verify,
+)
 from crcache.commands.outcome import CLOSED, FAILED, INTERRUPTED, MISUSED, Misused
 from crcache.errors import CrcacheError
 
@@ -41,8 +55,10 @@ COMMANDS: tuple[Command, ...] = (
     pin,
     unpin,
     prune,
+    verify,
     export,
     import_images,
+    status,
 )
 
 

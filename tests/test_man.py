@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable, Iterator
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -13,6 +15,15 @@ from crcache import cli, config, config_listening, config_registries, credential
 from crcache.options import Options
 
 PAGES = Path(__file__).resolve().parents[1] / "packaging/man"
+
+
+def pages() -> ModuleType:
+    """The program that writes crcache(1)."""
+    loader = SourceFileLoader("pages", str(PAGES.parents[1] / "tools/pages.py"))
+    module = ModuleType(loader.name)
+    module.__file__ = loader.path
+    loader.exec_module(module)
+    return module
 
 
 def page(name: str) -> str:
@@ -86,7 +97,11 @@ class FileTests(SynchronousTestCase):
 
 
 class ToolTests(SynchronousTestCase):
-    """crcache(1)."""
+    """crcache(1), which is made of what C{crcache --help} says."""
+
+    def test_fresh(self) -> None:
+        """What is committed is what C{make pages} writes now."""
+        self.assertEqual((PAGES / "crcache.1").read_text(encoding="utf-8"), pages().page())
 
     def test_commands(self) -> None:
         """Each command has a section with each of its flags, and there is none without a command."""
@@ -114,7 +129,8 @@ class AllTests(SynchronousTestCase):
         for path in sorted(PAGES.iterdir()):
             name, _, number = path.name.rpartition(".")
             text = page(path.name)
-            self.assertTrue(text.startswith(f".TH {name.upper()} {number} "), path.name)
+            first = next(line for line in text.splitlines() if not line.startswith('.\\"'))
+            self.assertTrue(first.startswith(f".TH {name.upper()} {number} "), path.name)
             self.assertRegex(section(text, "NAME"), rf"\A{re.escape(name)} - \S")
 
     def test_references(self) -> None:

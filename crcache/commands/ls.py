@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     place.add_arguments(parser)
     parser.add_argument("--digests", action="store_true", help="list also the manifests that no tag leads to")
     parser.add_argument("--pinned", action="store_true", help="list only what is pinned")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print names alone, without looking at content")
     parser.add_argument("--no-trunc", action="store_true", help="print whole digests")
     output.add_json(parser)
 
@@ -46,6 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
     problems = Problems()
     images = Images(place.open_cache(arguments), problems)
     missing: list[str] = []
+    if arguments.quiet and not arguments.json:
+        untagged = arguments.digests or arguments.pinned
+        for image in selected(images, arguments.selectors, untagged=untagged, missing=missing):
+            if image.pinned or not arguments.pinned:
+                print(image)
+        return _end(problems, missing)
     with Progress("ls", None, unit="images", shown=wanted(arguments)) as progress:
         # A pinned digest may have no tag.
         untagged = arguments.digests or arguments.pinned
@@ -55,6 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
         output.print_json([report for _, report in listed])
     else:
         output.table(_HEAD, (_row(each, report, arguments.no_trunc) for each, report in listed), _RIGHT)
+    return _end(problems, missing)
+
+
+def _end(problems: Problems, missing: list[str]) -> int:
     output.tell(problems)
     for name in missing:
         print(f"crcache: {name} is not in the cache", file=sys.stderr)

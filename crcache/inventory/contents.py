@@ -28,6 +28,28 @@ class Held:
 
 def walk(layout: Layout, problems: Problems) -> Iterator[Held]:
     """All content, in no order, one look at a file each. What is no file is passed over."""
+    for digest, entry in _entries(layout, problems):
+        path = layout.content(digest)
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            problems.add(path, error.strerror or str(error))
+            continue
+        if stat.S_ISREG(found.st_mode):
+            yield Held(digest, found.st_size, found.st_mtime)
+        else:
+            problems.add(path, "is no file")
+
+
+def named(layout: Layout, problems: Problems) -> Iterator[Digest]:
+    """All that is in content's place, whatever it is, by name alone, in no order."""
+    for digest, _ in _entries(layout, problems):
+        yield digest
+
+
+def _entries(layout: Layout, problems: Problems) -> Iterator[tuple[Digest, os.DirEntry[str]]]:
     for algorithm in ALGORITHMS:
         directory = layout.blobs / algorithm
         try:
@@ -43,19 +65,10 @@ def walk(layout: Layout, problems: Problems) -> Iterator[Held]:
                     continue
                 try:
                     digest = Digest(algorithm, entry.name)
-                    found = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
                 except CrcacheError:
                     problems.add(directory / entry.name, "is not named as a digest")
                     continue
-                except OSError as error:
-                    problems.add(directory / entry.name, error.strerror or str(error))
-                    continue
-                if stat.S_ISREG(found.st_mode):
-                    yield Held(digest, found.st_size, found.st_mtime)
-                else:
-                    problems.add(directory / entry.name, "is no file")
+                yield digest, entry
 
 
 def find(layout: Layout, digest: Digest) -> Held | None:

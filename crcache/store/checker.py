@@ -31,7 +31,7 @@ LOOK = 64 << 10
 NAMES = 500
 BATCH = 10_000
 #: How a disk says that it cannot read what was written.
-_LOST = (errno.EIO, errno.EBADMSG, errno.EUCLEAN)
+LOST = (errno.EIO, errno.EBADMSG, errno.EUCLEAN)
 
 
 @dataclass(frozen=True)
@@ -172,12 +172,12 @@ class Checker:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
         at = 0
         try:
-            while count := _read(fd, buffer, at):
+            while count := read_sparing(fd, buffer, at):
                 hasher.update(buffer[:count])
                 at += count
                 yield Piece(count)
         except OSError as error:
-            if error.errno not in _LOST:
+            if error.errno not in LOST:
                 _untold(self._layout.content(digest), str(error.strerror))
                 return
             self._contents.reject(fd, digest, f"cannot be read: {error.strerror}")
@@ -204,8 +204,13 @@ def _first(names: list[str]) -> None:
     del names[BATCH:]
 
 
-def _read(fd: int, buffer: memoryview, at: int) -> int:
-    """Read a piece, and leave in memory only what was there before: clients' files are not pushed out by it."""
+def read_sparing(fd: int, buffer: memoryview, at: int) -> int:
+    """Read a piece of an open file, and leave in memory only what was there before: clients' files are not pushed out
+    by it.
+
+    @return: how many bytes of it there are.
+    @raise OSError: as pread(2).
+    """
     try:
         count = os.preadv(fd, [buffer], at, os.RWF_NOWAIT)
     except OSError:

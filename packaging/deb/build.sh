@@ -27,7 +27,7 @@ tree=$work/crcache-$version
 mkdir "$tree"
 cp -R crcache twisted setup.py pyproject.toml README.md CHANGELOG.md SECURITY.md LICENSE docs systemd "$tree"
 mkdir "$tree/packaging"
-cp -R packaging/man "$tree/packaging"
+cp -R packaging/man packaging/completion "$tree/packaging"
 cp -R packaging/deb "$tree/debian"
 rm "$tree/debian/build.sh"
 find "$tree" \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +

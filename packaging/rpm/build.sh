@@ -27,7 +27,7 @@ trap 'exit 1' HUP INT TERM
 tree=$work/SOURCES/crcache-$version
 mkdir -p "$tree/packaging"
 cp -R crcache twisted setup.py pyproject.toml README.md CHANGELOG.md SECURITY.md LICENSE docs systemd "$tree"
-cp -R packaging/man "$tree/packaging"
+cp -R packaging/man packaging/completion "$tree/packaging"
 find "$tree" \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 sed -i "s/^__version__ = .*/__version__ = \"$version\"/" "$tree/crcache/__init__.py"
 tar -C "$work/SOURCES" -czf "$tree.tar.gz" --owner=0 --group=0 "crcache-$version"

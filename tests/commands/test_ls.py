@@ -52,6 +52,13 @@ class ListTests(TreeCase):
             self.assertIn(word, line)
         self.assertIn(str(Digest.of(manifest)), self.done("ls", "--no-trunc"))
 
+    def test_quiet(self) -> None:
+        """C{-q} prints names alone, for other programs."""
+        self.tree.image("nginx:1", [BASE])
+        loose = self.tree.image("nginx", [ONE], tagged=False)
+        self.assertEqual(self.done("ls", "-q"), "docker.io/library/nginx:1\n")
+        self.assertIn(f"docker.io/library/nginx@{Digest.of(loose)}\n", self.done("ls", "-q", "--digests"))
+
     def test_missing(self) -> None:
         """What of a begun platform is missing is said in bytes; platforms that nobody wanted are not missed."""
         one = self.tree.image("r.example/a:part", [BASE, ONE], absent=[ONE], tagged=False)

@@ -32,14 +32,8 @@ class PlatformTests(SynchronousTestCase):
         """What is no platform."""
         for text in ("", "linux", "linux/", "/amd64", "a/b/c/d", "linux/amd 64", "linux/\x1b", "a/" + "b" * 65):
             self.assertRaises(ValueError, Platform.parse, text)
-        for value in (
-            None,
-            [],
-            {},
-            {"os": "linux"},
-            {"os": "linux", "architecture": 5},
-            {"os": "\n", "architecture": "a"},
-        ):
+        values: list[object] = [None, [], {}, {"os": "linux"}, {"os": "linux", "architecture": 5}]
+        for value in (*values, {"os": "\n", "architecture": "a"}):
             self.assertIsNone(Platform.said(value))
 
     def test_host(self) -> None:

@@ -18,6 +18,9 @@ CONTENTS = {
     "etc/crcache/crcache.yaml",
     *(f"lib/systemd/system/{unit}" for unit in UNITS),
     "usr/bin/crcache",
+    "usr/share/bash-completion/completions/crcache",
+    "usr/share/fish/vendor_completions.d/crcache.fish",
+    "usr/share/zsh/vendor-completions/_crcache",
     "usr/lib/systemd/catalog/crcache.catalog",
     "usr/lib/sysusers.d/crcache.conf",
     "usr/lib/tmpfiles.d/crcache.conf",
@@ -49,7 +52,7 @@ class DebTests(Scene):
         self.assertEqual(run(["dpkg-deb", "--field", str(deb()), "Recommends"]), "ca-certificates\n")
         self.assertIn(f"Package: crcache\nVersion: {__version__}\nArchitecture: all\n", fields)
         needs = re.findall(r"(?:Depends: |, )([\w.-]+)", fields)
-        for need in ("python3-twisted", "python3-systemd", "python3-prometheus-client", "systemd"):
+        for need in ("python3-twisted", "python3-systemd", "python3-prometheus-client", "python3-tqdm", "systemd"):
             self.assertIn(need, needs)
 
     def test_contents(self) -> None:

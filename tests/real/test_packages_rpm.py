@@ -73,6 +73,9 @@ class PackageTests(Scene):
         for expected in (
             "/etc/crcache/crcache.yaml",
             "/usr/bin/crcache",
+            "/usr/share/bash-completion/completions/crcache",
+            "/usr/share/fish/vendor_completions.d/crcache.fish",
+            "/usr/share/zsh/site-functions/_crcache",
             "/usr/lib/systemd/catalog/crcache.catalog",
             "/usr/lib/systemd/system/crcache.service",
             "/usr/lib/systemd/system/crcache.socket",
