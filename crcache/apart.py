@@ -20,9 +20,18 @@ from crcache.provenance import Provenance
 
 def question(ask: PullManifest, reference: Tag | Digest, method: Method) -> Query:
     """How a manifest is asked for in crcache's own way."""
-    request_id, peer = ask.client.request_id, ask.client.peer
+    client = ask.client
     return Query(
-        ask.registry, ask.repository, "manifest", reference, request_id, method, ACCEPT, peer=peer, crowd=Crowd()
+        ask.registry,
+        ask.repository,
+        "manifest",
+        reference,
+        client.request_id,
+        method,
+        ACCEPT,
+        peer=client.peer,
+        crowd=Crowd(),
+        via=client.via,
     )
 
 

@@ -16,6 +16,7 @@ class Client:
     @ivar accept: the values of the `Accept` lines, one a line, unparsed; empty if there was none.
     @ivar authorization: the client's own `Authorization`, meant for the origin.
     @ivar peer: the address that it is counted under, where turns have to be fair; empty if there is none.
+    @ivar via: through whom the request has come, as L{crcache.grammar.via.parse_via} has it.
     """
 
     request_id: str
@@ -23,11 +24,17 @@ class Client:
     authorization: Secret | None = None
     user_agent: str | None = None
     peer: str = ""
+    via: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Ping:
-    """`GET /v2/`: is this a registry?"""
+    """`GET /v2/`: is this a registry?
+
+    @ivar via: as of a L{Client}.
+    """
+
+    via: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -55,5 +55,6 @@ class Cache:
             accept=ask.client.accept,
             parameters=ask.parameters,
             peer=ask.client.peer,
+            via=ask.client.via,
         )
         return Relayed((await self._origin.ask(query, ask.client)).answer, None)

@@ -9,6 +9,7 @@ from re import Pattern
 
 from crcache import values
 from crcache.config_listening import read_limits, read_tls
+from crcache.config_parents import read_parents
 from crcache.config_reach import REACH_KEYS, read_reach
 from crcache.config_registries import TIMES_KEYS, read_registries, read_times
 from crcache.credentials_file import Scope, warn_public
@@ -34,6 +35,7 @@ _TOP_KEYS = (
     "cache",
     "upstream",
     "reach",
+    "parents",
     "registries",
 )
 _CACHE_KEYS = ("directory", "manifests", "ignore", *TIMES_KEYS)
@@ -185,6 +187,7 @@ class _Reader:
             upstream=_upstream(self._section(top, "upstream", _UPSTREAM_KEYS)),
             reach=read_reach(reach),
             default_registry=get(reach, "default-registry", values.registry, Config.default_registry),
+            parents=read_parents(top, self._base),
             log_format=overrides.log_format or log_format,
             log_level=overrides.log_level or log_level,
             registries=registries.settings,

@@ -33,7 +33,8 @@ _TRUSTED = 600.0
 def blob_query(ask: PullBlob, method: Literal["GET", "HEAD"] = "GET") -> Query:
     """How a blob is asked for in crcache's own way."""
     client = ask.client
-    return Query(ask.registry, ask.repository, "blob", ask.digest, client.request_id, method, peer=client.peer)
+    request_id, peer, via = client.request_id, client.peer, client.via
+    return Query(ask.registry, ask.repository, "blob", ask.digest, request_id, method, peer=peer, via=via)
 
 
 class Confirming:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 
 from crcache.access import Access
 from crcache.blobs import Blobs
@@ -27,21 +27,26 @@ from crcache.grammar.reference import Registry
 from crcache.grants.grants import Grants
 from crcache.grants.place import runtime_directory
 from crcache.insight.metrics import Meter
+from crcache.insight.parents import ParentMeter
 from crcache.interfaces import ICache
 from crcache.live import Switched, SwitchedCache, SwitchedUpstream
-from crcache.manifests import Manifests, Rules
+from crcache.manifests import Manifests
 from crcache.opening import Closed
 from crcache.origin import Origin
+from crcache.parents.ancestry import Ancestry
+from crcache.parents.loops import Loops
 from crcache.policy.reach import allowed
 from crcache.policy.retry import pause
 from crcache.privacies import Privacies
 from crcache.provenance import Provenance
+from crcache.rules import Rules
 from crcache.scrub import Scrub
 from crcache.settings import Config, Credentials
 from crcache.sources import ISource, Sources
 from crcache.store.checker import Checker
 from crcache.store.filesystem import Filesystem
 from crcache.store.layout import Layout
+from crcache.store.marks import boot_id
 from crcache.store.staging import sweep
 from crcache.store.usage import Usage
 from crcache.threads import Threads
@@ -115,7 +120,9 @@ class Engine:
         self._privacies = Privacies(self.store, day, self._refusal_ttl)
         self._witness = Witness(self.upstream, self.grants, self._privacies)
         self._near: tuple[ISource, ...] = ()
-        self._sources = Sources(lambda: self._near, self._witness)
+        self.parents = Ancestry(reactor, lambda: ParentMeter(self.meter), environ)
+        self.parents.prepare(config)()
+        self._sources = Sources(lambda: (*self._near, *self.parents.sources), self._witness)
         # Half of the connections are left to those who fetch in their turn.
         room = Room(lambda: self.config.now.upstream.max_connections // 2)
         tools = Tools(
@@ -134,21 +141,23 @@ class Engine:
         self._cache = SwitchedCache(Closed(waiting))
         self._opened = False
         sender = Sender(Means(threads.reading, threads.hashing, reactor, self._retry))
-        self.v2 = V2(self._cache, sender, self.meter, reactor, config.default_registry, self._most_each)
+        self.v2 = V2(
+            self._cache, sender, self.meter, reactor, config.default_registry, self._most_each, self.parents.pseudonym
+        )
 
     def open(self) -> None:
-        """The store is open: serve."""
-        self._opened = True
+        """The store is open: serve, and look after it."""
+        self.open_alone()
         # Of imports that were killed.
         self._threads.disk.run(sweep, Layout(self.config.now.cache_directory))
         self.usage.start()
         self.scrub.start()
         self.grants.start()
-        self._cache.use(self._story(self.config.now))
 
     def open_alone(self) -> ICache:
-        """The store is open: answer this process itself. Looking after the directory is left to a daemon."""
+        """The store is open: answer. Looking after it is left to others."""
         self._opened = True
+        self.parents.begin(self._threads.disk, self.config.now.cache_directory, boot_id)
         self._cache.use(self._story(self.config.now))
         return self._cache
 
@@ -161,8 +170,9 @@ class Engine:
         """
         # What is still asked of a retired upstream is asked with what that one had.
         keys = Keyring(config.credentials, self._helpers, self.names_registry)
-        upstream = self._upstream(config, keys)
+        upstream, use_parents = self._upstream(config, keys), self.parents.prepare(config)
         self._keys = keys
+        use_parents()
         self._adopt(config)
         self.upstream.use(upstream)
         self.v2.default_registry = config.default_registry
@@ -194,7 +204,7 @@ class Engine:
         """Abort all connections to origins, and end credential helpers. Fires when the last connection is gone."""
         self._programs.end()
         self._helpers.end()
-        return self.upstream.close()
+        return DeferredList([self.parents.close(), self.upstream.close()]).addCallback(lambda _: None)
 
     def failing(self) -> list[dict[str, object]]:
         """The registries that fail at the moment, as JSON can carry it; all that nobody has named are C{other}."""
@@ -231,7 +241,8 @@ class Engine:
         manifests = Manifests(store, provenance, access, rules, clock)
         confirming = Confirming(store, origin, self._threads.doubting, clock)
         blobs = Blobs(store, origin, access, self.fills, confirming, clock)
-        return Gatekeeper(Cache(origin, access, manifests, blobs), config)
+        story = Gatekeeper(Cache(origin, access, manifests, blobs), config)
+        return Loops(story, self.parents.pseudonym, self.parents.crossed)
 
     def _most_each(self) -> int:
         return self.config.now.limits.requests_per_peer
@@ -264,6 +275,6 @@ def _named(config: Config) -> set[Any]:
 def _hosts(config: Config, environ: Mapping[str, str]) -> set[str]:
     """Where they are, where they may lead, and the proxies before them."""
     settings = [config.registry(registry) for registry in _named(config)]
-    urls = [url for each in settings for url in each.urls]
+    urls = [*(url for each in settings for url in each.urls), *(each.url for each in config.parents)]
     trusted = [pattern.host for each in settings for pattern in each.trusted_hosts]
     return {*(urlsplit(url).hostname or "" for url in urls), *trusted, *Proxies(config.upstream.proxy, environ).hosts}

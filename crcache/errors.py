@@ -222,6 +222,12 @@ class Overloaded(CrcacheError):
     code, status, fault = "UNAVAILABLE", 503, Fault.OURS
 
 
+class Looped(CrcacheError):
+    """The request has come through this cache before, or through too many (RFC 5842, 7.2): caches are configured so."""
+
+    code, status, fault = "UNAVAILABLE", 508, Fault.OURS
+
+
 class ShuttingDown(CrcacheError):
     """The daemon stops; containerd goes to the origin."""
 

@@ -56,6 +56,7 @@ class Query:
     @ivar follows: whether redirects to other origins are followed; otherwise one is the answer.
     @ivar peer: for whom: the address that a client is counted under; empty for nobody in particular.
     @ivar crowd: for whom besides.
+    @ivar via: through whom the client's request has come, an entry of `Via` each; for other caches alone.
     """
 
     registry: Registry
@@ -73,6 +74,7 @@ class Query:
     follows: bool = True
     peer: str = ""
     crowd: Crowd | None = field(default=None, compare=False, repr=False)
+    via: tuple[str, ...] = field(default=(), compare=False)
 
 
 class Fetched(IntEnum):
@@ -154,6 +156,7 @@ class TagEntry:
 
     @ivar checked: when its origin last said so, in seconds since the epoch.
     @ivar open: whether it said so to crcache's own way; otherwise to a client's credentials only.
+    @ivar pinned: whether the administrator has pinned the tag; the store says so, and is never told.
     """
 
     digest: Digest
@@ -161,6 +164,7 @@ class TagEntry:
     size: int
     checked: float
     open: bool = True
+    pinned: bool = False
 
 
 class Verdict(Enum):

@@ -243,10 +243,11 @@ class IStore(Interface):
         """
 
     def tag(registry: Registry, repository: Repository, tag: Tag) -> Deferred[TagEntry | None]:
-        """What the tag was last found to mean. Of a repository that has refused crcache's own way no tag is open."""
+        """What the tag was last found to mean, and whether it is pinned. Of a repository that has refused crcache's own
+        way no tag is open."""
 
     def set_tag(registry: Registry, repository: Repository, tag: Tag, entry: TagEntry) -> Deferred[None]:
-        """Note what the tag means. Atomic."""
+        """Note what the tag means. Atomic. Whether it is pinned stays as it is."""
 
     def forget_tag(registry: Registry, repository: Repository, tag: Tag) -> Deferred[None]:
         """The tag is gone. Idempotent."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from twisted.logger import Logger
@@ -26,26 +25,17 @@ from crcache.moved import Moved
 from crcache.origin import FAILING
 from crcache.outcomes import CacheStatus, Manifest
 from crcache.policy.access import Right
-from crcache.policy.freshness import Freshness, judge, may_cache
+from crcache.policy.freshness import Freshness
 from crcache.provenance import Provenance
-from crcache.settings import Times
+from crcache.rules import Rules
 from crcache.telling import cache_failed
 
 log = Logger()
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class Rules:
-    """What the administrator wants kept, and for how long.
-
-    @ivar times: of each registry.
-    """
-
-    cache_manifests: bool
-    ignore: re.Pattern[str]
-    times: Callable[[Registry], Times]
+#: Seconds by which two times are equal of which one is from an `Age`, which is of whole seconds and has travelled.
+_ROUNDING = 2.0
 
 
 class Manifests:
@@ -63,7 +53,7 @@ class Manifests:
         self._rules = rules
         self._clock = clock
         self._absences = Absences(clock)
-        self._apart = Apart(provenance, self._keeps, self._cached)
+        self._apart = Apart(provenance, rules.keep, self._cached)
         self._moved = Moved()
         self._gets: Shared[Manifest] = Shared()
         self._heads: Shared[Manifest | None] = Shared()
@@ -97,9 +87,24 @@ class Manifests:
     async def _pull(self, ask: PullManifest) -> Manifest:
         if isinstance(ask.reference, Digest):
             return await self._by_digest(ask, ask.reference)
-        if self._keeps(ask.reference):
+        if self._rules.keep(ask.reference):
             return await self._by_tag(ask, ask.reference)
-        return replace(await self._anew(ask, ask.reference), cache=CacheStatus.BYPASS)
+        return await self._each_time(ask, ask.reference)
+
+    async def _each_time(self, ask: PullManifest, tag: Tag) -> Manifest:
+        """What the origin says a tag means that nothing is noted of; if it fails, what it meant if it is pinned."""
+        try:
+            return await self._opened(ask, lambda: self._past(ask, tag))
+        except FAILING as problem:
+            entry = await self._entry(ask, tag) if self._rules.cache_manifests else None
+            if entry is None or not entry.pinned:
+                raise
+            if self._access.tag(ask, entry) is Right.GRANTED and not await self._access.known(ask):
+                raise
+            return await self._stale(ask, tag, entry, problem)
+
+    async def _past(self, ask: PullManifest, tag: Tag) -> Manifest:
+        return replace(await self._anew(ask, tag), cache=CacheStatus.BYPASS)
 
     async def _by_digest(self, ask: PullManifest, digest: Digest) -> Manifest:
         return await self._cached(ask, digest) or await self._asked(ask, digest)
@@ -133,7 +138,7 @@ class Manifests:
             return await self._anew(ask, tag)
         if self._access.tag(ask, entry) is Right.GRANTED:
             return await self._granted(ask, tag, entry)
-        freshness = judge(entry.checked, self._clock(), self._rules.times(ask.registry))
+        freshness = self._rules.freshness(ask.registry, entry, self._clock())
         if freshness is Freshness.FRESH:
             return await self._meant(ask, tag, entry, CacheStatus.HIT)
         try:
@@ -156,7 +161,7 @@ class Manifests:
 
     async def _granted(self, ask: PullManifest, tag: Tag, entry: TagEntry) -> Manifest:
         """What a private tag's entry says, to clients whom the origin lets in; it says so to others itself."""
-        freshness = judge(entry.checked, self._clock(), self._rules.times(ask.registry))
+        freshness = self._rules.freshness(ask.registry, entry, self._clock())
         if freshness is Freshness.FRESH and await self._access.admits(ask, question(ask, tag, "HEAD")):
             return await self._meant(ask, tag, entry, CacheStatus.HIT)
         try:
@@ -168,7 +173,7 @@ class Manifests:
 
     async def _stale(self, ask: PullManifest, tag: Tag, entry: TagEntry, problem: OriginError) -> Manifest:
         """What the entry says all the same, since its origin fails; if it is not too old for that."""
-        if judge(entry.checked, self._clock(), self._rules.times(ask.registry)) is Freshness.EXPIRED:
+        if self._rules.freshness(ask.registry, entry, self._clock()) is Freshness.EXPIRED:
             raise problem
         log.info(
             "serving the stale {registry}/{repository}:{reference}: {problem} (request {request_id})",
@@ -193,12 +198,15 @@ class Manifests:
         async def check() -> TagEntry | None:
             try:
                 head = await self._provenance.head(query, None, None)
+                if head is not None and head.age and self._clock() - head.age < old.checked - _ROUNDING:
+                    # A parent knows less than is known here.
+                    head = await self._provenance.head(replace(query, turn=1), None, None)
             except ManifestUnknown:
                 # That of a GET alone is believed of a tag that was there.
                 return None
             if head is None:
                 return None
-            entry = TagEntry(head.digest, head.media_type, head.size, self._clock())
+            entry = TagEntry(head.digest, head.media_type, head.size, self._clock() - (head.age or 0.0))
             if entry.digest == old.digest:
                 await self._provenance.retag(query, tag, entry)
             return entry
@@ -220,7 +228,9 @@ class Manifests:
         """What a tag's entry says, if the client takes that media type; else what the origin has for its `Accept`."""
         if not accepts(ask.client.accept, entry.media_type):
             return await self._apart.suiting(ask)
-        age = max(self._clock() - entry.checked, 0.0) if cache.label == "hit" else None
+        known = max(self._clock() - entry.checked, 0.0)
+        # Of what an origin has just said there is none; a parent may have known it for a while.
+        age = known if cache.label == "hit" or known >= 1 else None
         if not ask.body:
             return Manifest(entry.digest, entry.media_type, entry.size, None, cache, age)
         try:
@@ -228,7 +238,7 @@ class Manifests:
         except ManifestUnknown:
             # Neither disk nor origin have what the tag meant: by now it means something else, or nothing.
             return await self._anew(ask, tag)
-        return replace(found, cache=cache, age=age) if found.cache is CacheStatus.HIT else found
+        return replace(found, cache=cache if found.cache is CacheStatus.HIT else found.cache, age=age)
 
     # Asking
 
@@ -242,7 +252,7 @@ class Manifests:
         """Ask the origin in crcache's own way."""
         self._absences.check(ask, reference, "GET" if ask.body else "HEAD")
         key = self._key(ask, reference)
-        tag = reference if isinstance(reference, Tag) and self._keeps(reference) else None
+        tag = reference if isinstance(reference, Tag) and self._rules.keep(reference) else None
         if not ask.body:
             query = question(ask, reference, "HEAD")
             asking = self._provenance.head
@@ -261,11 +271,6 @@ class Manifests:
             found = replace(found, cache=CacheStatus.COLLAPSED)
         return found if ask.body else replace(found, body=None)
 
-    def _keeps(self, reference: Tag | Digest) -> bool:
-        if isinstance(reference, Digest):
-            return self._rules.cache_manifests
-        return may_cache(reference, self._rules.ignore, self._rules.cache_manifests)
-
     @staticmethod
     def _key(ask: PullManifest, reference: Tag | Digest) -> tuple[Registry, Repository, Tag | Digest]:
         return ask.registry, ask.repository, reference
@@ -282,7 +287,7 @@ class Manifests:
         except ManifestUnknown:
             if await self._access.refused(ask):
                 raise
-            if self._keeps(reference):
+            if self._rules.keep(reference):
                 self._absences.add(ask, reference, method, self._rules.times(ask.registry).negative_ttl)
             if method == "GET" and isinstance(reference, Tag):
                 try:

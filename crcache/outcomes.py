@@ -51,7 +51,7 @@ class Manifest:
 
     @ivar body: its bytes, verified; C{None} if only HEAD was asked.
     @ivar size: in bytes, always known.
-    @ivar age: seconds since the origin vouched for it, on hits; else C{None}.
+    @ivar age: seconds since the origin vouched for it, on hits, and if a parent has known it for a while; else C{None}.
     """
 
     digest: Digest

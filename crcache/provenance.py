@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -25,6 +25,7 @@ from crcache.interfaces import IAnswer, IStore
 from crcache.origin import Granted, Origin
 from crcache.outcomes import CacheStatus, Manifest
 from crcache.privacies import Privacies
+from crcache.sources import IAged
 from crcache.telling import cache_failed
 from crcache.workers import Workers
 
@@ -114,7 +115,7 @@ class Provenance:
             return None
         if asked is not None and digest != asked:
             raise OriginLied(f"{query.registry} answered {digest} to a request for {asked}")
-        return Manifest(digest, media_type, length, None, CacheStatus.MISS)
+        return Manifest(digest, media_type, length, None, CacheStatus.MISS, _age(answer))
 
     async def fetch(self, query: Query, tag: Tag | None, client: Client | None) -> Manifest:
         """A GET at the origin, verified.
@@ -123,7 +124,7 @@ class Provenance:
         @param client: whose `Authorization` may be used.
         """
         granted, body, (digest, kind, children) = await self._received(query, client)
-        found = Manifest(digest, kind, len(body), body, CacheStatus.BYPASS)
+        found = Manifest(digest, kind, len(body), body, CacheStatus.BYPASS, _age(granted.answer))
         openly = granted.open
         members = [Membership(child.digest, child.media_type, child.size, openly, named=True) for child in children]
         if not self._keep:
@@ -209,7 +210,8 @@ class Provenance:
         if not openly:
             self._privacies.kept(query)
         if tag is not None:
-            entry = TagEntry(found.digest, found.media_type, found.size, self._clock(), openly)
+            checked = self._clock() - (found.age or 0.0)
+            entry = TagEntry(found.digest, found.media_type, found.size, checked, openly)
             await self.retag(query, tag, entry)
 
 
@@ -231,6 +233,11 @@ def _declares(body: bytes, media_type: str) -> bool:
         return parse_manifest(body, None).media_type == media_type
     except OriginLied:
         return False
+
+
+def _age(answer: IAnswer) -> float | None:
+    """Of a parent's answer; what an origin says is true now."""
+    return cast(IAged, answer).age or None if IAged.providedBy(answer) else None
 
 
 def _digest_header(answer: IAnswer) -> Digest | None:

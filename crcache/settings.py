@@ -133,6 +133,19 @@ class RegistrySettings:
 
 
 @dataclass(frozen=True)
+class ParentSettings:
+    """Another cache that is asked before origins.
+
+    @ivar url: base URL without a trailing slash.
+    """
+
+    url: str
+    ca: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+
+
+@dataclass(frozen=True)
 class Credential:
     """What opens a registry: a user's name and password, or an identity token in place of the password."""
 
@@ -184,6 +197,7 @@ class Config:
     @ivar ignore: tags in which it finds a match (C{re.search}) are never cached.
     @ivar log_format: C{auto}, C{journal}, C{text} or C{json}.
     @ivar log_level: the least that is logged: C{debug}, C{info}, C{warn} or C{error}.
+    @ivar parents: caches that are asked before origins.
     @ivar registries: the registries that are named in the file.
     """
 
@@ -204,6 +218,7 @@ class Config:
     default_registry: Registry = DOCKER_IO
     log_format: str = "auto"
     log_level: str = "info"
+    parents: tuple[ParentSettings, ...] = ()
     registries: Mapping[Registry, RegistrySettings] = field(default_factory=dict)
     credentials: Credentials = Credentials()
 

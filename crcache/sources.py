@@ -6,10 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from twisted.internet.defer import Deferred
-from zope.interface import Interface, implementer
+from zope.interface import Attribute, Interface, implementer
 
+from crcache.errors import OriginBusy, OriginFailed, OriginTimeout, OriginUnreachable
 from crcache.facts import Query
 from crcache.interfaces import IAnswer, IUpstream
+
+
+class IAged(Interface):
+    """An answer of somebody nearer than the origin, who may have known it for a while."""
+
+    age: float = Attribute("Seconds since an origin vouched for it, as far as is known.")
 
 
 class ISource(Interface):
@@ -23,6 +30,17 @@ class ISource(Interface):
             may not have it from there, nobody answers, or not soon enough. It never fails but by being cancelled, which
             closes the connection.
         """
+
+
+class ILastResort(ISource):
+    """A source that knows more than it answers: what was true a while ago, and may be still."""
+
+    def resort(query: Query) -> Deferred[IAnswer | None]:
+        """As L{ask}, after the origin has failed; what it had answered first is of no use then."""
+
+
+#: The origin cannot be asked for now.
+_AWAY = (OriginUnreachable, OriginTimeout, OriginBusy, OriginFailed)
 
 
 @implementer(IUpstream)
@@ -62,4 +80,29 @@ class Sources:
             answer = await source.ask(query)
             if answer is not None:
                 return answer
-        return await self._origin.ask(query)
+        try:
+            answer = await self._origin.ask(query)
+        except _AWAY:
+            better = await self._resort(query)
+            if better is None:
+                raise
+            return better
+        if answer.status < 500 and answer.status != 429:
+            return answer
+        try:
+            better = await self._resort(query)
+        except BaseException:
+            answer.abort()
+            raise
+        if better is None:
+            return answer
+        answer.abort()
+        return better
+
+    async def _resort(self, query: Query) -> IAnswer | None:
+        for source in self._sources():
+            if ILastResort.providedBy(source):
+                found: IAnswer | None = await source.resort(query)
+                if found is not None:
+                    return found
+        return None

@@ -95,6 +95,15 @@ def base_url(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc.lower()}{path}"
 
 
+def parent_url(text: str) -> str:
+    """Another cache's URL, to which C{/v2/} is added; without a trailing slash."""
+    parts = _http_url(text, "http://rack-cache.example.com:3000", "it passes the clients' own credentials on")
+    path = parts.path.rstrip("/")
+    if path == "/v2" or path.endswith("/v2"):
+        raise ValueError("must end before /v2, which is added to it")
+    return f"{parts.scheme}://{parts.netloc.lower()}{path}"
+
+
 def proxy_url(text: str) -> str:
     """An HTTP proxy's URL, without a trailing slash. The proxy itself may be spoken to through TLS."""
     example = "http://proxy.example.com:3128"

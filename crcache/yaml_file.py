@@ -73,6 +73,11 @@ class Entry:
         """Whether there is a key here but nothing behind it."""
         return self._node.tag == _NULL
 
+    @property
+    def mapping(self) -> bool:
+        """Whether it has keys of its own."""
+        return isinstance(self._node, yaml.MappingNode)
+
     def text(self) -> str:
         """The characters of a scalar as they were typed, whatever YAML takes them for: C{0123} stays C{0123}.
 

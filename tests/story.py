@@ -27,11 +27,12 @@ from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.grants.grants import Grants
 from crcache.grants.moments import Moment
 from crcache.interfaces import IAnswer
-from crcache.manifests import Manifests, Rules
+from crcache.manifests import Manifests
 from crcache.origin import Origin
 from crcache.outcomes import Blob, Manifest, Outcome, Relayed
 from crcache.privacies import Privacies
 from crcache.provenance import Provenance
+from crcache.rules import Rules
 from crcache.secret import Secret
 from crcache.settings import ACCESS_VERIFY, Times
 from crcache.store.memory import Memory

@@ -108,7 +108,7 @@ class MistakeTests(ConfigCase):
     def test_unknown_keys(self) -> None:
         """A key that nothing would honour is refused, wherever it stands."""
         for text, key in [
-            ("parents: [http://x]", "parents"),
+            ("parent: [http://x]", "parent"),
             ("trusted-hosts: []", "trusted-hosts"),
             ("reach: {trusted-hosts: []}", "trusted-hosts"),
             ("cache: {max-size: 80%}", "max-size"),

@@ -11,6 +11,7 @@ from crcache import __version__, cli, config, config_listening, config_registrie
 from crcache.credentials_source import FILE_VARIABLE, TEXT_VARIABLE
 from crcache.errors import ConfigError
 from crcache.insight.metrics import Meter
+from crcache.insight.parents import ParentMeter
 from crcache.options import Options
 from tests.config_case import ConfigCase
 from tests.real.printed import blocks, parse_block
@@ -199,6 +200,7 @@ class NameTests(ConfigCase):
     def test_metrics(self) -> None:
         """Metrics are among those that `/metrics` has."""
         meter = Meter([])
+        ParentMeter(meter)
         there = {sample.name for metric in meter.collectors.collect() for sample in metric.samples}
         there |= {f"{metric.name}{end}" for metric in meter.collectors.collect() for end in ("", "_total")}
         for document in DOCUMENTS:

@@ -34,7 +34,7 @@ class ErrorTests(SynchronousTestCase):
     def test_statuses(self) -> None:
         """Each has a status of the right class: never 429, which clients retry even at a mirror, nor 408."""
         for kind in EVERY:
-            self.assertIn(kind.status, (400, 401, 403, 404, 405, 416, 500, 502, 503, 504), kind)
+            self.assertIn(kind.status, (400, 401, 403, 404, 405, 416, 500, 502, 503, 504, 508), kind)
 
     def test_faults(self) -> None:
         """A 5xx is never the client's fault, and a client's mistake is a 4xx."""

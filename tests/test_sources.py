@@ -14,6 +14,7 @@ from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository
 from crcache.interfaces import IAnswer, IUpstream
 from crcache.sources import ISource, Sources
+from crcache.testing.fakes import FakeAnswer
 
 QUERY = Query(Registry.parse("r.example"), Repository.parse("a/b"), "blob", Digest.parse("sha256:" + 64 * "a"), "id")
 
@@ -37,8 +38,8 @@ class SourcesTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Two sources, of which the second has it, and an origin."""
-        self.answer: IAnswer = object()  # type: ignore[assignment]
-        self.theirs: IAnswer = object()  # type: ignore[assignment]
+        self.answer: IAnswer = FakeAnswer()
+        self.theirs: IAnswer = FakeAnswer()
         self.near: list[Asked] = [Asked(None), Asked(self.answer)]
         self.origin = Asked(self.theirs)
         self.sources = Sources(lambda: self.near, self.origin)

@@ -14,7 +14,7 @@ import yaml
 from crcache import config
 from crcache.credentials.helper import find
 from crcache.errors import ConfigError
-from crcache.settings import Config, RegistrySettings, Times
+from crcache.settings import Config, ParentSettings, RegistrySettings, Times
 from crcache.units import format_duration
 from crcache.upstream.proxy import Proxies
 
@@ -130,6 +130,7 @@ def describe(settings: Config) -> dict[str, object]:
             "deny": [str(each) for each in settings.reach.deny],
             "default-registry": str(settings.default_registry),
         },
+        "parents": [_parent(each) for each in settings.parents],
         "registries": {str(name): _registry(each) for name, each in settings.registries.items()},
     }
 
@@ -165,6 +166,12 @@ def _times(times: Times) -> dict[str, str]:
         "stale-if-error": format_duration(times.stale_if_error),
         "negative-ttl": format_duration(times.negative_ttl),
     }
+
+
+def _parent(settings: ParentSettings) -> str | dict[str, str]:
+    files = (("ca", settings.ca), ("client-cert", settings.client_cert), ("client-key", settings.client_key))
+    described = {key: str(path) for key, path in files if path is not None}
+    return {"url": settings.url, **described} if described else settings.url
 
 
 def _registry(settings: RegistrySettings) -> dict[str, object]:

@@ -129,7 +129,7 @@ class Meter:
     def answered(self, registry: Registry | None, kind: str, status: int, cache: str, seconds: float | None) -> None:
         """As L{IMeter.answered}."""
         cache = cache if cache in _CACHES else "none"
-        self._requests.add(1, self._name(registry), _kind(kind), _status(status), cache)
+        self._requests.add(1, self._name(registry), kind_label(kind), status_label(status), cache)
         if seconds is not None:
             wait = self._waits.get(cache)
             if wait is None:
@@ -142,7 +142,7 @@ class Meter:
 
     def asked(self, registry: Registry, kind: str, status: int | None) -> None:
         """As L{IMeter.asked}."""
-        self._asked.add(1, self._name(registry), _kind(kind), "none" if status is None else _status(status))
+        self._asked.add(1, self._name(registry), kind_label(kind), "none" if status is None else status_label(status))
 
     def received(self, registry: Registry, count: int) -> None:
         """As L{IMeter.received}."""
@@ -204,10 +204,11 @@ def _known(value: int | None) -> float:
     return math.nan if value is None else value
 
 
-def _kind(kind: str) -> str:
+def kind_label(kind: str) -> str:
+    """What is asked, as a label."""
     return kind if kind in _KINDS else "other"
 
 
-def _status(status: int) -> str:
+def status_label(status: int) -> str:
     """A status as a label; an origin may invent any number, but not a label for it."""
     return _STATUSES.get(status, "other")

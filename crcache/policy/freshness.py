@@ -1,7 +1,7 @@
 """Freshness: whether what was known a while ago may still be told.
 
 As with Varnish, a tag has a time to live and then a grace: for C{tag_ttl} it is served without asking; for
-C{stale_if_error} after that only if its origin can't be asked (RFC 5861, 4).
+C{stale_if_error} after that only if its origin can't be asked (RFC 5861, 4). The grace of a pinned one has no end.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ class Freshness(Enum):
     EXPIRED = "expired"
 
 
-def judge(checked: float, now: float, times: Times) -> Freshness:
+def judge(checked: float, now: float, times: Times, *, pinned: bool = False) -> Freshness:
     """What a tag is worth that its origin last confirmed at C{checked}.
 
     One that was confirmed in the future is stale: a clock has been set back, and nobody knows how old it is.
 
     @param checked: in seconds since the epoch, as is C{now}.
+    @param pinned: whether the administrator has pinned it: then it is never too old for an origin that fails.
     """
     age = now - checked
     if age < 0:
         return Freshness.STALE
     if age < times.tag_ttl:
         return Freshness.FRESH
-    if age < times.tag_ttl + times.stale_if_error:
+    if pinned or age < times.tag_ttl + times.stale_if_error:
         return Freshness.STALE
     return Freshness.EXPIRED
 

@@ -107,6 +107,7 @@ class Memory:
         self.fills: dict[_Key, _Fill] = {}
         self.members: dict[tuple[Registry, Repository, Digest], Membership] = {}
         self.tags: dict[tuple[Registry, Repository, Tag], TagEntry] = {}
+        self.pins: set[tuple[Registry, Repository, Tag]] = set()
         self.givers: dict[Digest, set[tuple[Registry, Repository]]] = {}
         self.privacies: dict[tuple[Registry, Repository], Privacy] = {}
         self._workers = Inline() if workers is None else workers
@@ -219,12 +220,14 @@ class Memory:
     def tag(self, registry: Registry, repository: Repository, tag: Tag) -> Deferred[TagEntry | None]:
         """As L{IStore.tag}."""
         found = self.tags.get((registry, repository, tag))
-        closed = (registry, repository) in self.privacies
-        return succeed(replace(found, open=False) if found is not None and closed else found)
+        if found is None:
+            return succeed(None)
+        closed, pinned = (registry, repository) in self.privacies, (registry, repository, tag) in self.pins
+        return succeed(replace(found, open=found.open and not closed, pinned=pinned))
 
     def set_tag(self, registry: Registry, repository: Repository, tag: Tag, entry: TagEntry) -> Deferred[None]:
         """As L{IStore.set_tag}."""
-        self.tags[registry, repository, tag] = entry
+        self.tags[registry, repository, tag] = replace(entry, pinned=False)
         return succeed(None)
 
     def forget_tag(self, registry: Registry, repository: Repository, tag: Tag) -> Deferred[None]:

@@ -113,8 +113,11 @@ class Repositories:
     def tag(self, registry: Registry, repository: Repository, tag: Tag) -> TagEntry | None:
         """As L{IStore.tag<crcache.interfaces.IStore>}."""
         found = tag_from(read_small(self._layout.tag(registry, repository, tag), self._clock()))
-        closed = found is not None and found.open and self.privacy(registry, repository) is not None
-        return replace(found, open=False) if found is not None and closed else found
+        if found is None:
+            return None
+        closed = found.open and self.privacy(registry, repository) is not None
+        pinned = os.path.lexists(self._layout.pin(registry, repository, tag))
+        return replace(found, open=found.open and not closed, pinned=pinned)
 
     def set_tag(self, registry: Registry, repository: Repository, tag: Tag, entry: TagEntry) -> None:
         """As L{IStore.set_tag<crcache.interfaces.IStore>}."""

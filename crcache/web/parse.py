@@ -23,6 +23,7 @@ from crcache.grammar.route import (
     parse_path,
     which_registry,
 )
+from crcache.grammar.via import parse_via
 from crcache.secret import Secret
 from crcache.web.conditions import range_asked
 from crcache.web.render import etag, new_request_id
@@ -39,6 +40,11 @@ def request_id_of(headers: Headers) -> str:
     lines = headers.getRawHeaders(b"X-Request-Id", [])
     given = parse_request_id(lines[0].decode("latin-1")) if len(lines) == 1 else None
     return given or new_request_id()
+
+
+def via_of(headers: Headers) -> tuple[str, ...]:
+    """Through whom the request has come, as far as it says so in a well-formed way."""
+    return parse_via(line.decode("latin-1") for line in headers.getRawHeaders(b"Via", []))
 
 
 def lines_of(headers: Headers, name: str) -> tuple[str, ...]:
@@ -68,11 +74,11 @@ def parse(request: Request, default_registry: Registry, exchange: Exchange) -> A
     user_agent = _user_agent(headers)
     if isinstance(route, PingRoute):
         exchange.reference = None
-        return Ping()
+        return Ping(via_of(headers))
     registry, repository = which_registry(route.name, ns_of(request), user_agent, default_registry)
     exchange.registry, exchange.repository = registry, repository
     accept = lines_of(headers, "Accept")
-    client = Client(exchange.request_id, accept, _authorization(headers), user_agent, exchange.peer)
+    client = Client(exchange.request_id, accept, _authorization(headers), user_agent, exchange.peer, via_of(headers))
     body = request.method == b"GET"
     if isinstance(route, TagsRoute):
         exchange.reference = None

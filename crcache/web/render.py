@@ -25,7 +25,7 @@ Lines = list[tuple[str, str]]
 INTERNAL_ERROR = CrcacheError("Internal error; the log has it.")
 
 #: What Twisted, or the connection's state, has put on an answer and a refusal must keep.
-_CONNECTION = (b"Server", b"Date", b"Connection")
+_CONNECTION = (b"Server", b"Date", b"Connection", b"Via")
 
 
 def new_request_id() -> str:

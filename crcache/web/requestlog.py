@@ -67,7 +67,8 @@ class RequestLog:
         self._meter.answered(exchange.registry, exchange.kind, exchange.status, exchange.cache, waited)
         if exchange.sent:
             self._meter.sent(exchange.registry, exchange.cache, exchange.sent)
-        failed = exchange.status >= 500
+        # That neighbours ask each other for what neither has is nobody's failure.
+        failed = exchange.status >= 500 and exchange.status != 508
         self.log.emit(
             LogLevel.warn if failed else LogLevel.info,
             "{client} {method} {kind} {registry} {repository} {reference}: {status}{aborted}, "

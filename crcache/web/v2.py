@@ -16,11 +16,12 @@ from twisted.web.server import NOT_DONE_YET
 from crcache import events
 from crcache.errors import CrcacheError, Overloaded, ShuttingDown
 from crcache.grammar.reference import Registry
+from crcache.grammar.via import caches, entry
 from crcache.interfaces import ICache, IMeter
 from crcache.outcomes import Relayed
 from crcache.sending import ISender
 from crcache.web.deliver import Delivery
-from crcache.web.parse import parse, request_id_of
+from crcache.web.parse import parse, request_id_of, via_of
 from crcache.web.peers import Tally
 from crcache.web.render import end_short, refuse
 from crcache.web.requestlog import Exchange, RequestLog
@@ -48,13 +49,16 @@ class V2(Resource):
         clock: IReactorTime,
         default_registry: Registry,
         most_each: Callable[[], int] = lambda: 1 << 62,
+        pseudonym: Callable[[], str] = str,
     ) -> None:
         """
         @param default_registry: what a docker client means that names no registry; may be set anew at any time.
         @param most_each: so many requests of one peer are worked at, whether or not it is still there.
+        @param pseudonym: what other caches are told that this one is called; empty while it is not known.
         """
         self.tally = Tally()
         self._most_each = most_each
+        self._pseudonym = pseudonym
         super().__init__()
         self._cache = cache
         self._delivery = Delivery(sender, meter)
@@ -82,6 +86,7 @@ class V2(Resource):
 
         request.notifyFinish().addErrback(gone)
         self.tally.add(exchange.peer)
+        self._introduce(request)
         try:
             await self._serve(request, exchange)
         except CrcacheError as error:
@@ -98,6 +103,12 @@ class V2(Resource):
             exchange.complete = bool(request.finished)
             exchange.first_byte = request.answered_at
             self._requests.finished(exchange, self._clock.seconds())
+
+    def _introduce(self, request: Request) -> None:
+        """Other caches are told who answers, lest both wait for each other some day; clients are not."""
+        pseudonym = self._pseudonym()
+        if pseudonym and caches(via_of(request.requestHeaders)):
+            request.responseHeaders.setRawHeaders(b"Via", [entry(pseudonym).encode("ascii")])
 
     async def _serve(self, request: Request, exchange: Exchange) -> None:
         ask = parse(request, self.default_registry, exchange)

@@ -184,6 +184,22 @@ class ForceTests(ReloadCase):
         self.assertEqual((len(mirror.asked("blob")), len(self.origin.asked("blob"))), (1, 0))
         await eventually(lambda: self.origin.listener is None or self.origin.listener.connections == 0)
 
+    async def test_parents(self) -> None:
+        """Parents are asked from a reload on, and not any more from the next one on; no connection to them is left."""
+        parent = self.registry(self.origin.content)
+        self.begin_with(self.configuration())
+        self.assertEqual((await self.ask(manifest_path("1.0"))).status, 200)
+        asked = len(self.origin.requests)
+        await self.reload(self.configuration(f"parents: [{parent.url}]"))
+        self.assertTrue((await self.ask(blob_path(self.image.layers[0]))).body == DATA)
+        self.assertEqual((len(self.origin.requests), len(parent.asked("blob"))), (asked, 1))
+        self.write(self.configuration("parents: [rack-cache]"))
+        self.assertIs(await self.hang_up(), events.RELOAD_REFUSED)
+        await self.reload(self.configuration("parents: []"))
+        self.assertEqual((await self.ask(LISTED)).status, 200)
+        self.assertEqual((len(self.origin.requests), len(parent.asked("tags"))), (asked + 1, 0))
+        await eventually(lambda: parent.listener is None or parent.listener.connections == 0)
+
     async def test_times_and_tags(self) -> None:
         """How long tags live, and which are never kept, is as the new file says, for what is cached already too."""
         self.begin_with(self.configuration(cache="tag-ttl: 1h"))

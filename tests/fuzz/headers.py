@@ -14,6 +14,7 @@ from crcache.grammar.challenge import parse_challenges
 from crcache.grammar.length import parse_length
 from crcache.grammar.ranges import MOST_RANGES, parse_content_range, parse_range
 from crcache.grammar.retry_after import LONGEST, SHORTEST, parse_retry_after, rest
+from crcache.grammar.via import MOST, caches, parse_via
 from crcache.logs.fields import clean
 from crcache.upstream.urls import origin_of, redirected
 from crcache.web.conditions import not_modified
@@ -50,6 +51,8 @@ BITS = (
     *("bytes", "BYTES ", "Bearer ", "basic", "next", "rel", "q=0", "NaN", "a" * 300),
 )
 
+VIAS = ("1.0 fred, 1.1 p.example.net:80 (x)", "HTTP/1.1 [::1]:3000, 2 crcache-0123456789abcdef")
+
 CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -70,6 +73,15 @@ def ranges(header: str) -> None:
                 assert problem.headers == (("Content-Range", f"bytes */{size}"),)
                 continue
             assert 0 <= span.start < span.stop <= size
+
+
+def via(headers: list[str]) -> None:
+    """What goes on of hops is few, on one line, and means the same to the next who reads it."""
+    found = parse_via(headers)
+    assert len(found) <= MOST
+    assert parse_via([", ".join(found)]) == found
+    assert all(each.isascii() and each.isprintable() for each in found)
+    assert len(caches(found)) <= len(found)
 
 
 def content_range(header: str) -> None:
@@ -299,6 +311,12 @@ TARGETS: tuple[Target, ...] = (
                 "../" * 20_000,
             )
         ],
+    ),
+    Target(
+        "via",
+        st.lists(st.one_of(TEXT, near(VIAS, (*BITS, "(", ")", "[", "]", "crcache-"))), max_size=3),
+        via,
+        [[each] for each in (*VIAS, "1.1 a (" + "(" * 100_000, "1.1 a," * 100_000, "a/" * 2000, "1.1" + " " * 4000)],
     ),
     Target(
         "log line",

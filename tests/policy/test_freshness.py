@@ -29,6 +29,17 @@ class JudgeTests(SynchronousTestCase):
         ):
             self.assertIs(judge(1000.0, 1000.0 + age, TIMES), expected, age)
 
+    def test_pinned(self) -> None:
+        """A pinned tag is fresh as long as any other, and stale for ever after that, whatever the grace."""
+        for age, expected in (
+            (59.9, Freshness.FRESH),
+            (60, Freshness.STALE),
+            (660, Freshness.STALE),
+            (1e10, Freshness.STALE),
+        ):
+            for times in (TIMES, Times(tag_ttl=60, stale_if_error=0)):
+                self.assertIs(judge(1000.0, 1000.0 + age, times, pinned=True), expected, age)
+
     def test_clock_set_back(self) -> None:
         """A tag that was confirmed in the future is asked of its origin again, and served if that fails."""
         self.assertIs(judge(1000.0, 999.9, TIMES), Freshness.STALE)

@@ -14,10 +14,13 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from crcache.grammar.digest import Digest
+from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.store.filesystem import Filesystem
+from crcache.store.layout import Layout
+from crcache.store.pins import Pins
 from crcache.workers import Inline, Workers
 from tests.store.other import Other
-from tests.store.stores import DATA, StoreCase
+from tests.store.stores import DATA, DIGEST, StoreCase
 
 
 def logged_by(case: TestCase) -> list[LogEvent]:
@@ -64,6 +67,14 @@ class DirectoryCase(StoreCase):
             else:
                 for found in self.root.glob("registries/**/" + {"members": "_digests", "tags": "_tags"}[part]):
                     shutil.rmtree(found)
+
+    def pin(self, registry: Registry, repository: Repository, tag: Tag, pinned: bool = True) -> None:
+        """As L{StoreCase.pin}."""
+        pins = Pins(Layout(self.root))
+        if pinned:
+            pins.add(registry, repository, tag, DIGEST)
+        else:
+            pins.remove(registry, repository, tag)
 
     def damage(self, digest: Digest) -> None:
         """Change a byte."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+from dataclasses import replace
 from typing import Any, cast
 
-from crcache.facts import Membership, TagEntry, Verdict
+from crcache.facts import Membership, Privacy, TagEntry, Verdict
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO, Repository, Tag
 from tests.store.conformance_fills import Fills, Vanishing
@@ -189,7 +190,33 @@ class Records(StoreCase):
         self.assertIsNone(await self.store.tag(DOCKER_IO, ALPINE, LATEST))
 
 
-class Conformance(Content, Records, Given, Privacies, Turned, Fills, Apart, Vanishing):
+class Pinned(StoreCase):
+    """Pins, which only the administrator's tool makes."""
+
+    async def test_pinned(self) -> None:
+        """A tag's entry says whether it is pinned, by now; whoever notes what it means does not change that."""
+        entry = TagEntry(DIGEST, "a/b", 7, 1.5)
+        pinned = replace(entry, pinned=True)
+        self.pin(DOCKER_IO, ALPINE, LATEST)
+        self.assertIsNone(await self.store.tag(DOCKER_IO, ALPINE, LATEST))
+        for noted in (entry, pinned):
+            await self.store.set_tag(DOCKER_IO, ALPINE, LATEST, noted)
+            await self.store.set_tag(DOCKER_IO, NGINX, LATEST, noted)
+            self.assertEqual(await self.store.tag(DOCKER_IO, ALPINE, LATEST), pinned)
+            self.assertEqual(await self.store.tag(DOCKER_IO, NGINX, LATEST), entry)
+        self.pin(DOCKER_IO, ALPINE, LATEST, pinned=False)
+        self.assertEqual(await self.store.tag(DOCKER_IO, ALPINE, LATEST), entry)
+
+    async def test_pinned_private(self) -> None:
+        """A pin opens nothing."""
+        entry = TagEntry(DIGEST, "a/b", 7, 1.5)
+        self.pin(DOCKER_IO, ALPINE, LATEST)
+        await self.store.set_tag(DOCKER_IO, ALPINE, LATEST, entry)
+        await self.store.set_privacy(DOCKER_IO, ALPINE, Privacy(self.now))
+        self.assertEqual(await self.store.tag(DOCKER_IO, ALPINE, LATEST), replace(entry, open=False, pinned=True))
+
+
+class Conformance(Pinned, Content, Records, Given, Privacies, Turned, Fills, Apart, Vanishing):
     """All of it."""
 
 

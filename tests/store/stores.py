@@ -64,6 +64,10 @@ class StoreCase(AsyncTestCase):
         """Change a byte of this content behind the store's back."""
         raise NotImplementedError
 
+    def pin(self, registry: Registry, repository: Repository, tag: Tag, pinned: bool = True) -> None:
+        """Pin or unpin a tag behind the store's back, as the administrator does."""
+        raise NotImplementedError
+
     def clock(self) -> float:
         """The time of day."""
         return self.now

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from crcache.grammar.digest import Digest
+from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.interfaces import IStore
 from crcache.store.memory import Memory
 from tests.store import conformance
@@ -31,6 +32,10 @@ class MemoryCase(StoreCase):
         }
         for part in parts:
             kinds[part].clear()  # type: ignore[attr-defined]
+
+    def pin(self, registry: Registry, repository: Repository, tag: Tag, pinned: bool = True) -> None:
+        """Note it, or forget it."""
+        (self.memory.pins.add if pinned else self.memory.pins.discard)((registry, repository, tag))
 
     def damage(self, digest: Digest) -> None:
         """Change a byte."""

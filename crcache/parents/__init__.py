@@ -1,0 +1,1 @@
+"""Other caches that are asked before origins."""
