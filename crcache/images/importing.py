@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ class Importer:
             if kept is not None and kept.path is not None:
                 adopt(self._contents, digest, kept.path)
                 new.append(size)
-            elif self._contents.find(digest) is not None:
+            elif self._used(digest):
                 there.append(size)
             elif digest in intake.made:
                 self._contents.put(digest, intake.made[digest])
@@ -144,3 +145,17 @@ class Importer:
             else:
                 raise StoreError(f"{self._layout.content(digest)} has vanished meanwhile: import it again")
         return (len(new), sum(new)), (len(there), sum(there))
+
+    def _used(self, digest: Digest) -> bool:
+        """Whether content is there. It is used now, not within the hour: whoever is about to evict it sees that."""
+        found = self._contents.find(digest)
+        if found is None:
+            return False
+        fd = found.open()
+        try:
+            self._contents.seals.set(fd, digest, self._clock())
+        except OSError as error:
+            raise StoreError(f"{self._layout.content(digest)}: {error.strerror}") from error
+        finally:
+            os.close(fd)
+        return True

@@ -74,7 +74,7 @@ class BesideTests(ClientCase):
                 self.assertEqual(status, 0, (chore, err))
 
     async def test_during_pulls(self) -> None:
-        """Whatever is removed, checked and listed meanwhile, clients get right bytes; what is there at last is whole."""
+        """Whatever is removed, checked and listed meanwhile, clients get right bytes; what is left is whole."""
         busy, done = [True], list[int]()
         everything = f"{NAME}/*"
         chores = (["prune", "--matching", everything], ["verify"], ["ls", "--digests"], ["du", "--by", "image"])

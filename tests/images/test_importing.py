@@ -55,7 +55,7 @@ class OciTests(ImportCase):
         self.take(app())
         path = self.layout.content(Digest.of(LAYERS[1]))
         inode = path.stat().st_ino
-        self.now += 7200
+        self.now += 60
         imported = self.take(app())
         self.assertEqual((imported.new, imported.there[0]), ((0, 0), 4))
         self.assertEqual((path.stat().st_ino, int(path.stat().st_mtime)), (inode, int(self.now)))
