@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import os
 import re
@@ -22,7 +23,6 @@ _LARGEST = 4 << 20
 _AT_ONCE = 16
 _PARTS = re.compile(r"(?:[^:\\]|\\.)+", re.DOTALL)
 _QUOTED = re.compile(r"\\(.)", re.DOTALL)
-_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not listened on
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,18 @@ def address_of(endpoint: str) -> Address | None:
     port = named.get("port", plain[0] if plain else "")
     if not (port.isascii() and port.isdecimal() and 0 < int(port[:9]) <= 65535):
         raise ValueError(f"{endpoint!a} has no port")
-    host = named.get("interface", "")
-    return Address(_EVERYWHERE.get(host, host) if host or kind != "tcp6" else "::1", int(port))
+    return Address(_reached(named.get("interface", ""), "::1" if kind == "tcp6" else "127.0.0.1"), int(port))
+
+
+def _reached(interface: str, here: str) -> str:
+    """Where to ask what listens on this interface; on all of them, or on none that is said, C{here}."""
+    try:
+        address = ipaddress.ip_address(interface)
+    except ValueError:
+        return interface or here
+    if not address.is_unspecified:
+        return interface
+    return "::1" if address.version == 6 else "127.0.0.1"
 
 
 def sockets_in(directory: Path) -> Iterator[Address]:

@@ -87,6 +87,7 @@ class _Sum:
 class _Result:
     before: int
     freed: int = 0
+    lacking: int = 0
     images: list[dict[str, Any]] = field(default_factory=list)
     blobs: dict[str, _Sum] = field(default_factory=dict)
     unheld: _Sum = field(default_factory=_Sum)
@@ -113,6 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
         output.print_json(_report(result, arguments.dry_run))
     else:
         _tell(result, arguments.dry_run)
+        if result.lacking > 0:
+            print(f"{output.size(result.lacking)} more than that: what is left is pinned, does not match, or is in use")
     output.tell(problems)
     return FAILED if problems.failed else DONE
 
@@ -129,6 +132,7 @@ def _images(layout: Layout, problems: Problems, arguments: argparse.Namespace, r
         with Progress("prune", sum(done.content.values()), shown=shown) as progress:
             done = carry_out(layout, stock, decided, problems, progress.advance)
     _count(stock, decided, done, result)
+    result.lacking = 0 if free is None else free - result.freed
 
 
 def _criteria(arguments: argparse.Namespace) -> Any:

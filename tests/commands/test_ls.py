@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from crcache.commands.references import parse_name
 from crcache.facts import Privacy
 from crcache.grammar.digest import Digest
-from crcache.grammar.manifest import OCI_MANIFEST
-from tests.commands.tree import DAY, TreeCase
+from crcache.grammar.manifest import DOCKER_SCHEMA1, OCI_MANIFEST
+from tests.commands.tree import DAY, LAYER, TreeCase
 
 BASE, ONE, TWO = b"b" * 5000, b"1" * 700, b"2" * 900
 
@@ -70,6 +71,27 @@ class ListTests(TreeCase):
         self.assertIn(" 700 B ", self.done("ls"))
         self.tree.put(ONE)
         self.assertTrue(self.json("ls")[0]["complete"])
+
+    def test_attestations(self) -> None:
+        """What an index has besides images is no platform, and is not missed."""
+        one = self.tree.image("r.example/a", [BASE], tagged=False)
+        self.tree.index("r.example/a:1", {"linux/amd64": one}, absent=["unknown/unknown"])
+        (found,) = self.json("ls")
+        self.assertEqual((found["platforms"], found["platformsOffered"]), (["linux/amd64"], 1))
+        self.assertTrue(found["complete"])
+
+    def test_schema1(self) -> None:
+        """Manifests of the first kind, which say no sizes, are listed as well."""
+        name = parse_name("r.example/old:1")
+        layers = [{"blobSum": str(Digest.of(BASE))}, {"blobSum": str(Digest.of(ONE))}]
+        manifest = json.dumps({"schemaVersion": 1, "fsLayers": layers}).encode()
+        self.tree.enrol(name, manifest, DOCKER_SCHEMA1)
+        self.tree.enrol(name, BASE, LAYER)
+        self.tree.tag(name, manifest, DOCKER_SCHEMA1)
+        (found,) = self.json("ls")
+        self.assertEqual((found["complete"], found["missing"], found["missingParts"]), (False, 0, 1))
+        self.assertEqual(found["platforms"], ["?"])
+        self.assertEqual(found["here"], len(manifest) + len(BASE))
 
     def test_gone(self) -> None:
         """A tag whose manifest is gone is listed, with nothing of it here."""

@@ -132,6 +132,7 @@ class CriteriaTests(PruneCase):
         self.tree.index(name, {"linux/amd64": under})
         self.done("pin", name, "a.example/x:2")
         self.json("prune", "--to-size", "0")
+        self.assertIn(" KiB more than that: what is left is pinned", self.done("prune", "--to-size", "0"))
         self.json("prune", "--matching", "*")
         self.assertEqual(self.images(), ["a.example/x:2", name])
 
