@@ -43,7 +43,7 @@ class OciTests(ImportCase):
         registry, repository, tag = named(APP)
         entry = self.repositories.tag(registry, repository, tag)  # type: ignore[arg-type]
         manifest = manifest_of(config, LAYERS)
-        self.assertEqual(entry, TagEntry(Digest.of(manifest), OCI_MANIFEST, len(manifest), self.now))
+        self.assertEqual(entry, TagEntry(Digest.of(manifest), OCI_MANIFEST, len(manifest), self.now, pinned=True))
         self.assertEqual(list(self.pins.of(registry, repository)), [(tag, imported.images[0][1].root.digest)])
         self.assertEqual(imported.new[0], 4)
         self.assertEqual({name.split("/")[0] for name in self.files()}, {"VERSION", "blobs", "openly", "registries"})

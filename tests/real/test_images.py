@@ -14,13 +14,22 @@ from tests.real.images import MIB, make_image, make_index
 from tests.real.namespace import Namespace
 from tests.real.originlog import fetches
 from tests.real.podman import Podman
+from tests.real.printed import run_printed, tested
 from tests.real.processes import program, run, until
 from tests.real.registries import DockerRegistry, push
 from tests.real.scene import Scene
 
 _NAME = "registry.test"
 _APP, _MULTI = "team/app", "team/multi"
-_COMMAND = ["env", "NO_PROXY=127.0.0.1,localhost", "no_proxy=127.0.0.1,localhost", sys.executable, "-m", "crcache.cli"]
+_COMMAND = [
+    "env",
+    f"PYTHONPATH={ROOT}",
+    "NO_PROXY=127.0.0.1,localhost",
+    "no_proxy=127.0.0.1,localhost",
+    sys.executable,
+    "-m",
+    "crcache.cli",
+]
 
 
 class _ImagesScene(Scene):
@@ -98,6 +107,35 @@ class AirGapTests(_ImagesScene):
         containerd.pull(f"{_NAME}/{_MULTI}:latest", "--platform", "linux/amd64")
         self.assertEqual(containerd.damaged(), [])
         self.assertLess(self.app.digests | {self.multi.top}, containerd.digests())
+
+
+class PagesTests(_ImagesScene):
+    """The blocks of docs/warming.md and docs/airgap.md that are marked as tested."""
+
+    def test_as_printed(self) -> None:
+        """Every command is done, and prints the lines that are shown below it."""
+        push(self.app, self.origin, "library/nginx", "1.27")
+        push(self.app, self.origin, "pause", "3.10")
+        names = ["nginx:1.27", "registry.k8s.io/pause:3.10", "ghcr.io/team/app"]
+        push(self.multi, self.origin, "team/app", "latest")
+        (self.directory / "images.txt").write_text("# what we run\n" + "\n".join(names))
+        pod = {"kind": "Pod", "spec": {"containers": [{"image": names[2]}]}}
+        (self.directory / "deploy.yaml").write_text(json.dumps(pod))
+        for page, mark, side in (
+            ("warming", "warming", "warm"),
+            ("airgap", "export", "here"),
+            ("airgap", "import", "there"),
+        ):
+            registries = {name: {"url": self.origin.url} for name in ("docker.io", "registry.k8s.io", "ghcr.io")}
+            settings = {"registries": registries, "cache": {"directory": str(self.directory / side)}}
+            file = self.directory / f"{side}.yaml"
+            file.write_text(json.dumps(settings))
+            command = f'crcache() {{ {" ".join(_COMMAND)} "$1" --config {file} "${{@:2}}"; }}\n'
+
+            def bash(script: str, command: str = command) -> str:
+                return run(["bash", "-c", f"exec 2>&1\n{command}{script}"], directory=self.directory)
+
+            run_printed(tested(f"docs/{page}.md", mark), bash)
 
 
 class ArchiveTests(_ImagesScene):
