@@ -121,11 +121,12 @@ class PagesTests(_ImagesScene):
         (self.directory / "images.txt").write_text("# what we run\n" + "\n".join(names))
         pod = {"kind": "Pod", "spec": {"containers": [{"image": names[2]}]}}
         (self.directory / "deploy.yaml").write_text(json.dumps(pod))
-        for page, mark, side in (
-            ("warming", "warming", "warm"),
-            ("airgap", "export", "here"),
-            ("airgap", "import", "there"),
-        ):
+        pages = {
+            "warm": tested("docs/warming.md", "warming"),
+            "here": tested("docs/airgap.md", "export"),
+            "there": tested("docs/airgap.md", "import"),
+        }
+        for side, printed in pages.items():
             registries = {name: {"url": self.origin.url} for name in ("docker.io", "registry.k8s.io", "ghcr.io")}
             settings = {"registries": registries, "cache": {"directory": str(self.directory / side)}}
             file = self.directory / f"{side}.yaml"
@@ -135,7 +136,7 @@ class PagesTests(_ImagesScene):
             def bash(script: str, command: str = command) -> str:
                 return run(["bash", "-c", f"exec 2>&1\n{command}{script}"], directory=self.directory)
 
-            run_printed(tested(f"docs/{page}.md", mark), bash)
+            run_printed(printed, bash)
 
 
 class ArchiveTests(_ImagesScene):
