@@ -133,7 +133,7 @@ def _pull(arguments: argparse.Namespace, settings: Config, targets: list[Target]
     platforms = () if arguments.all_platforms else tuple(arguments.platform) or (host(),)
     results: dict[Target, Any] = {}
     failures: list[Any] = []
-    with Progress("pulling", 0, shown=wanted(arguments)) as progress:
+    with Progress("pulling", None, shown=wanted(arguments)) as progress:
         total = 0
 
         def expected(count: int) -> None:

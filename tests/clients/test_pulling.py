@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -250,6 +251,29 @@ class CommandTests(PullingCase):
             self.assertEqual((found, out), (status, ""))
             self.assertIn(said, err)
         self.assertEqual((self.origin.requests, self.root.exists()), ([], False))
+
+    async def test_interrupted(self) -> None:
+        """SIGTERM ends it, with status 130; what had come of a layer stays, and the next pull goes on from there."""
+        slow = self.origin.script.add(Rule(Fault(stall=2 << 20), kind="blob", path=self.image.layers[1]))
+        file = self.root.with_name("crcache.yaml")
+        settings = {"registries": {NAME: {"url": self.origin.url}}, "cache": {"directory": str(self.root)}}
+        file.write_text(json.dumps(settings))
+        environ = {**os.environ, "NO_PROXY": "*", "no_proxy": "*"}
+        command = [sys.executable, "-m", "crcache.cli", "pull", "-c", str(file), f"{NAME}/{REPO}:1.0"]
+        child = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE)
+        self.addCleanup(child.communicate)
+        self.addCleanup(child.kill)
+        marks = Path(self.root) / "ingest"
+        await eventually(lambda: slow.used and marks.is_dir() and len(list(marks.iterdir())) == 2)
+        child.terminate()
+        await eventually(lambda: child.poll() is not None)
+        assert child.stderr is not None
+        self.assertEqual((child.returncode, child.stderr.read()), (130, b""))
+        slow.release()
+        (warmed,) = await self.pull("1.0")
+        self.assertIn(Digest.parse(self.image.layers[1]), warmed.new)
+        self.assertTrue(self.origin.requests[-1].header("Range"))
+        self.assert_whole(*self.image.layers)
 
     async def test_denied(self) -> None:
         """What the configuration does not let be asked is not asked."""
