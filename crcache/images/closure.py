@@ -125,7 +125,7 @@ class _Gathering:
         part = self._seen[digest]
         if part.held is not None:
             _same_size(descriptor, part.held.size)
-            if None is not descriptor.media_type != part.held.media_type:
+            if descriptor.media_type not in (None, part.held.media_type):
                 raise ArchiveInvalid(f"{digest} is named as {descriptor.media_type} and as {part.held.media_type}")
         return part
 
