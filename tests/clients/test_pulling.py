@@ -15,13 +15,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.utils import getProcessOutputAndValue
 
 from crcache.errors import CrcacheError
-from crcache.facts import Fetched
+from crcache.facts import Fetched, Membership
 from crcache.grammar.digest import Digest
 from crcache.grammar.platform import Platform
 from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.images.noting import Target
 from crcache.pulling import Orders, Pulling
 from crcache.settings import Config, RegistrySettings
+from crcache.store import version
 from crcache.store.contents import Contents
 from crcache.store.fileingest import FileIngest
 from crcache.store.layout import Layout
@@ -193,6 +194,28 @@ class FailingTests(PullingCase):
             Digest.parse(each) for each in (again.digest, again.config, *again.layers)})  # fmt: skip
         sent = sum(1 for each in self.origin.requests if each.method == "GET" and "team/other/blobs" in each.path)
         self.assertEqual(sent, 0)
+
+    async def test_proved(self) -> None:
+        """Content that is here, and known as private alone, becomes this repository's once its origin has sent all of
+        it; if it sends something else the image fails."""
+        layer = noise(5000, 9)
+        digest = Digest.of(layer)
+        self.origin.add_image(REPO, "proved", [layer])
+        self.root.mkdir()
+        version.write(self.layout)
+        Contents(self.layout, lambda: 0.0, lambda digest, before, after: None).put(digest, layer)
+        private = Membership(digest, None, len(layer), False, fetched=Fetched.PRIVATELY)
+        Repositories(self.layout, lambda: 0.0).enrol(HERE, Repository("team/secret"), [private])
+        lie = self.origin.script.add(Rule(Fault(wrong=True), kind="blob", path=str(digest), times=None))
+        (problem,) = await self.pull("proved")
+        self.assertIsInstance(problem, CrcacheError)
+        member = Repositories(self.layout, lambda: 0.0).member(HERE, THERE, digest)
+        assert member is not None
+        self.assertIs(member.fetched, Fetched.NEVER)
+        self.origin.script.rules.remove(lie)
+        (warmed,) = await self.pull("proved")
+        self.assertIn(digest, warmed.there)
+        self.assert_whole(str(digest))
 
 
 class CommandTests(PullingCase):
