@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import signal
 import subprocess
@@ -25,6 +26,9 @@ class EndTests(TreeCase):
             stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
+        assert begun.stdout is not None
+        # The rest has to wait in the process itself.
+        fcntl.fcntl(begun.stdout, fcntl.F_SETPIPE_SZ, 4096)
         self.addCleanup(begun.communicate)
         self.addCleanup(begun.kill)
         return begun
