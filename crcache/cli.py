@@ -9,7 +9,21 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from crcache import __version__
-from crcache.commands import check_config, du, hosts, ls, pin, prune, show, status, unpin, verify
+from crcache.commands import (
+    check_config,
+    du,
+    export,
+    hosts,
+    import_images,
+    ls,
+    pin,
+    prune,
+    pull,
+    show,
+    status,
+    unpin,
+    verify,
+)
 from crcache.commands.outcome import CLOSED, FAILED, INTERRUPTED, MISUSED, Misused
 from crcache.errors import CrcacheError
 
@@ -31,7 +45,21 @@ class Command(Protocol):
         """
 
 
-COMMANDS: tuple[Command, ...] = (check_config, hosts, ls, du, show, pin, unpin, prune, verify, status)
+COMMANDS: tuple[Command, ...] = (
+    check_config,
+    hosts,
+    ls,
+    du,
+    show,
+    pull,
+    pin,
+    unpin,
+    prune,
+    verify,
+    export,
+    import_images,
+    status,
+)
 
 
 def make_parser() -> argparse.ArgumentParser:

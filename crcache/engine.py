@@ -45,7 +45,9 @@ from crcache.settings import Config, Credentials
 from crcache.sources import ISource, Sources
 from crcache.store.checker import Checker
 from crcache.store.filesystem import Filesystem
+from crcache.store.layout import Layout
 from crcache.store.marks import boot_id
+from crcache.store.staging import sweep
 from crcache.store.usage import Usage
 from crcache.threads import Threads
 from crcache.upstream.client import Upstream
@@ -144,13 +146,20 @@ class Engine:
         )
 
     def open(self) -> None:
-        """The store is open: serve."""
-        self._opened = True
-        self.parents.begin(self._threads.disk, self.config.now.cache_directory, boot_id)
+        """The store is open: serve, and look after it."""
+        self.open_alone()
+        # Of imports that were killed.
+        self._threads.disk.run(sweep, Layout(self.config.now.cache_directory))
         self.usage.start()
         self.scrub.start()
         self.grants.start()
+
+    def open_alone(self) -> ICache:
+        """The store is open: answer. Looking after it is left to others."""
+        self._opened = True
+        self.parents.begin(self._threads.disk, self.config.now.cache_directory, boot_id)
         self._cache.use(self._story(self.config.now))
+        return self._cache
 
     def use(self, config: Config) -> None:
         """Put another configuration in force, for every request and every question to an origin from now on.

@@ -236,3 +236,8 @@ class ShuttingDown(CrcacheError):
 
 class ConfigError(CrcacheError):
     """A flag or the configuration file is wrong. The message is one line naming the file and key, or the flag."""
+
+
+class ArchiveInvalid(CrcacheError):
+    """An image archive is none, is cut short, or lies; or an image in a cache does. The message is one line naming what
+    of it."""

@@ -59,15 +59,23 @@ def enter(directory: Path) -> Layout:
     """
     layout = Layout(directory)
     try:
-        found = os.stat(directory)
-        if os.geteuid() == 0 and found.st_uid != 0:
-            os.setegid(found.st_gid)
-            os.seteuid(found.st_uid)
+        become_owner(directory)
         if not version.check(layout):
             raise ConfigError(f"cache directory {directory}: there is no cache in it (it has no VERSION file)")
     except OSError as error:
         raise StoreError(f"cache directory {directory}: {error.strerror}") from error
     return layout
+
+
+def become_owner(directory: Path) -> None:
+    """Root goes on as a directory's owner, and in its group.
+
+    @raise OSError: as stat(2).
+    """
+    found = os.stat(directory)
+    if os.geteuid() == 0 and found.st_uid != 0:
+        os.setegid(found.st_gid)
+        os.seteuid(found.st_uid)
 
 
 def open_cache(arguments: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Layout:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from crcache.errors import CrcacheError
 from crcache.grammar.digest import Digest
 from crcache.grammar.json_value import load_json
 from crcache.grammar.manifest import LIMIT, Descriptor, Manifest, parse_manifest
+from crcache.grammar.platform import Platform
 from crcache.inventory.problems import Problems
 from crcache.store.contents import READING
 from crcache.store.layout import Layout
@@ -20,25 +20,7 @@ from crcache.store.layout import Layout
 #: Manifests that are kept in memory.
 _MOST = 512
 _MOST_VALUES = 80_000
-_WORD = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ATTESTATION = "vnd.docker.reference.type"
-
-
-@dataclass(frozen=True)
-class Platform:
-    """What an image is for, as C{os/architecture[/variant]}."""
-
-    os: str
-    architecture: str
-    variant: str = ""
-
-    def __str__(self) -> str:
-        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
-
-    @property
-    def known(self) -> bool:
-        """Whether it says anything: what goes with an image, and is none, is for C{unknown/unknown}."""
-        return self.os != "unknown"
 
 
 @dataclass(frozen=True)
@@ -159,17 +141,7 @@ def _parts(manifest: Manifest, document: Mapping[str, object]) -> tuple[Part, ..
         if name in said:
             annotations = said[name].get("annotations")
             aside = isinstance(annotations, dict) and _ATTESTATION in annotations
-            parts.append(Part(child, "manifest", platform_of(said[name].get("platform")), aside))
+            parts.append(Part(child, "manifest", Platform.said(said[name].get("platform")), aside))
         else:
             parts.append(Part(child, "config" if name == configured else "layer"))
     return tuple(parts)
-
-
-def platform_of(said: object) -> Platform | None:
-    """The platform that an index's entry, or a configuration, says; C{None} if it says none that can be printed."""
-    if not isinstance(said, dict):
-        return None
-    words = [said.get(key, "") for key in ("os", "architecture", "variant")]
-    if not all(isinstance(word, str) and (not word or _WORD.fullmatch(word)) for word in words):
-        return None
-    return Platform(*words) if words[0] and words[1] else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crcache.grammar.digest import Digest
+from crcache.grammar.platform import Platform
 from crcache.inventory.images import Image, Images, Named
-from crcache.inventory.manifests import Platform, platform_of
 
 
 @dataclass(frozen=True)
@@ -127,5 +127,5 @@ def document_platform(images: Images, named: Named) -> Platform | None:
     document = images.manifests.read(named.descriptor.digest, named.descriptor.media_type)
     for part in () if document is None else document.parts:
         if part.kind == "config" and (part.descriptor.size or 0) <= 1 << 20:
-            return platform_of(images.manifests.config(part.descriptor.digest))
+            return Platform.said(images.manifests.config(part.descriptor.digest))
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import documents, files, headers, names
+from tests.fuzz import archives, documents, files, headers, names
 from tests.fuzz.target import Target
 
-TARGETS: tuple[Target, ...] = (*names.TARGETS, *headers.TARGETS, *documents.TARGETS, *files.TARGETS)
+TARGETS: tuple[Target, ...] = (*names.TARGETS, *headers.TARGETS, *documents.TARGETS, *files.TARGETS, *archives.TARGETS)

@@ -87,6 +87,19 @@ class Containerd:
         """
         self._ctr("images", "pull", "--hosts-dir", str(self._directory / "hosts"), *flags, reference)
 
+    def load(self, archive: Path, *flags: str) -> None:
+        """Import the images of an archive."""
+        self._ctr("images", "import", *flags, str(archive))
+
+    def save(self, archive: Path, *words: str) -> None:
+        """Export images to an archive; C{words} are names, and flags."""
+        flags = [word for word in words if word.startswith("--") or ("/" in word and ":" not in word)]
+        self._ctr("images", "export", *flags, str(archive), *(word for word in words if word not in flags))
+
+    def names(self) -> set[str]:
+        """Of all images."""
+        return set(self._ctr("images", "ls", "-q").split())
+
     def forget(self) -> None:
         """Remove all images, and with them all content."""
         images = self._ctr("images", "ls", "-q").split()

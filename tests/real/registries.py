@@ -94,8 +94,8 @@ class DockerRegistry:
         return self.served()
 
 
-def push(image: Image, registry: DockerRegistry, repository: str) -> None:
-    """Put an image, with all its platforms, into a plain registry."""
+def push(image: Image, registry: DockerRegistry, repository: str, tag: str | None = None) -> None:
+    """Put an image, with all its platforms, into a plain registry, under its own tag or another."""
     run(
         [
             program("skopeo"),
@@ -104,6 +104,6 @@ def push(image: Image, registry: DockerRegistry, repository: str) -> None:
             "--insecure-policy",
             "--dest-tls-verify=false",
             f"oci:{image.layout}:{image.tag}",
-            f"docker://127.0.0.1:{registry.port}/{repository}:{image.tag}",
+            f"docker://127.0.0.1:{registry.port}/{repository}:{tag or image.tag}",
         ]
     )

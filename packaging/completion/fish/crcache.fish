@@ -50,8 +50,8 @@ function _shtab_crcache_using
   test "$_shtab_crcache_cmdpath" = "$argv"
 end
 
-set -g _shtab_crcache_commands check-config hosts ls du show pin unpin prune verify status
-set -g _shtab_crcache_opts_with_value --admin --by --ca --cache-dir --config --creds-file --file --for --matching --mirror --older-than --registry --root --to-size -c -d -f
+set -g _shtab_crcache_commands check-config hosts ls du show pull pin unpin prune verify export import status
+set -g _shtab_crcache_opts_with_value --admin --as --by --ca --cache-dir --config --creds-file --file --for --jobs --manifest --matching --mirror --older-than --output --platform --registry --root --to-size -c -d -f -o
 
 complete -c crcache -e
 complete -c crcache -f
@@ -96,6 +96,18 @@ complete -c crcache -n '_shtab_crcache_using show' -s c -l config -xka "(__fish_
 complete -c crcache -n '_shtab_crcache_using show' -s d -l cache-dir -xka "(__fish_complete_directories)" -d 'the cache directory (default: as configured, else $CACHE_DIRECTORY, else /var/cache/crcache if it is there, else your own cache)'
 complete -c crcache -n '_shtab_crcache_using show' -l json -d 'print JSON'
 complete -c crcache -n '_shtab_crcache_using show; and test $_shtab_crcache_npos -eq 0' -ka "(crcache ls --quiet 2>/dev/null)" -d 'the image'
+complete -c crcache -n '_shtab_crcache_using; and test $_shtab_crcache_npos -eq 0' -a pull -d 'bring images into the cache before anybody asks for them'
+complete -c crcache -n '_shtab_crcache_using pull' -s h -l help -d 'show this help message and exit'
+complete -c crcache -n '_shtab_crcache_using pull' -l file -xka "(__fish_complete_path (commandline -ct))" -d 'a file that names images, one a line, # for comments; - for stdin; may be repeated'
+complete -c crcache -n '_shtab_crcache_using pull' -l manifest -xka "(__fish_complete_path (commandline -ct))" -d 'Kubernetes manifests: the images of all containers and image volumes in them; may be repeated'
+complete -c crcache -n '_shtab_crcache_using pull' -l platform -x -d 'of images for several platforms, this one'"'"'s (default: this machine'"'"'s); may be repeated'
+complete -c crcache -n '_shtab_crcache_using pull' -l all-platforms -d 'of images for several platforms, all'
+complete -c crcache -n '_shtab_crcache_using pull' -l jobs -x -d 'images, and layers, that are fetched at once (default: 4)'
+complete -c crcache -n '_shtab_crcache_using pull' -l pin -d 'pin them: never evicted, and served for as long as their registry cannot be asked, also the tags that cache.ignore would have asked of it each time'
+complete -c crcache -n '_shtab_crcache_using pull' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'the daemon'"'"'s configuration file (default: /etc/crcache/crcache.yaml, if it is there)'
+complete -c crcache -n '_shtab_crcache_using pull' -s d -l cache-dir -xka "(__fish_complete_directories)" -d 'the cache directory (default: as configured, else $CACHE_DIRECTORY, else /var/cache/crcache if it is there, else your own cache)'
+complete -c crcache -n '_shtab_crcache_using pull' -l json -d 'print JSON'
+complete -c crcache -n '_shtab_crcache_using pull; and test $_shtab_crcache_npos -ge 0' -ka "(crcache ls --quiet 2>/dev/null)" -d 'an image: name[:tag|@digest]'
 complete -c crcache -n '_shtab_crcache_using; and test $_shtab_crcache_npos -eq 0' -a pin -d 'have images stay in the cache, and be served for as long as their origin fails'
 complete -c crcache -n '_shtab_crcache_using pin' -s h -l help -d 'show this help message and exit'
 complete -c crcache -n '_shtab_crcache_using pin' -l file -xka "(__fish_complete_path (commandline -ct))" -d 'a file of further ones, one a line; # begins a comment'
@@ -128,6 +140,22 @@ complete -c crcache -n '_shtab_crcache_using verify' -s d -l cache-dir -xka "(__
 complete -c crcache -n '_shtab_crcache_using verify' -l dry-run -d 'only tell what is wrong'
 complete -c crcache -n '_shtab_crcache_using verify' -l json -d 'print JSON'
 complete -c crcache -n '_shtab_crcache_using verify; and test $_shtab_crcache_npos -ge 0' -ka "(crcache ls --quiet 2>/dev/null)" -d 'an image (nginx:1.27, ghcr.io/team/app@sha256:…), a repository, or a shell pattern over registry/repository:tag ('"'"'ghcr.io/team/*'"'"')'
+complete -c crcache -n '_shtab_crcache_using; and test $_shtab_crcache_npos -eq 0' -a export -d 'write images to an archive that skopeo, ctr, podman, docker and '"'"'crcache import'"'"' read'
+complete -c crcache -n '_shtab_crcache_using export' -s h -l help -d 'show this help message and exit'
+complete -c crcache -n '_shtab_crcache_using export' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'the archive, or - for stdout; it is there once it is whole'
+complete -c crcache -n '_shtab_crcache_using export' -l platform -x -d 'write this platform'"'"'s images only, and fail if one is not here; may be repeated'
+complete -c crcache -n '_shtab_crcache_using export' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'the daemon'"'"'s configuration file (default: /etc/crcache/crcache.yaml, if it is there)'
+complete -c crcache -n '_shtab_crcache_using export' -s d -l cache-dir -xka "(__fish_complete_directories)" -d 'the cache directory (default: as configured, else $CACHE_DIRECTORY, else /var/cache/crcache if it is there, else your own cache)'
+complete -c crcache -n '_shtab_crcache_using export' -l json -d 'print JSON'
+complete -c crcache -n '_shtab_crcache_using export; and test $_shtab_crcache_npos -ge 0' -ka "(crcache ls --quiet 2>/dev/null)" -d 'an image: name[:tag|@digest]'
+complete -c crcache -n '_shtab_crcache_using; and test $_shtab_crcache_npos -eq 0' -a import -d 'bring in the images of an archive that '"'"'crcache export'"'"', skopeo, ctr, podman or docker wrote'
+complete -c crcache -n '_shtab_crcache_using import' -s h -l help -d 'show this help message and exit'
+complete -c crcache -n '_shtab_crcache_using import' -l as -xka "(crcache ls --quiet 2>/dev/null)" -d 'call the archive'"'"'s one image so, whatever it is called there; may be repeated'
+complete -c crcache -n '_shtab_crcache_using import' -l no-pin -d 'let it be evicted, and its tags expire'
+complete -c crcache -n '_shtab_crcache_using import' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'the daemon'"'"'s configuration file (default: /etc/crcache/crcache.yaml, if it is there)'
+complete -c crcache -n '_shtab_crcache_using import' -s d -l cache-dir -xka "(__fish_complete_directories)" -d 'the cache directory (default: as configured, else $CACHE_DIRECTORY, else /var/cache/crcache if it is there, else your own cache)'
+complete -c crcache -n '_shtab_crcache_using import' -l json -d 'print JSON'
+complete -c crcache -n '_shtab_crcache_using import; and test $_shtab_crcache_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the archive, or - for stdin'
 complete -c crcache -n '_shtab_crcache_using; and test $_shtab_crcache_npos -eq 0' -a status -d 'show whether the daemon runs, and what it does'
 complete -c crcache -n '_shtab_crcache_using status' -s h -l help -d 'show this help message and exit'
 complete -c crcache -n '_shtab_crcache_using status' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'the daemon'"'"'s configuration file (default: /etc/crcache/crcache.yaml, if it is there)'
