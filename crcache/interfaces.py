@@ -136,6 +136,13 @@ class IIngest(Interface):
         @raise crcache.errors.OriginLied: if another size has been noted before.
         """
 
+    def room(size: int | None) -> Deferred[None]:
+        """Owner: have room made for a body of this size, before it is written; of one that nobody knows, as it grows.
+        Idempotent.
+
+        Fails with L{NoRoom<crcache.errors.NoRoom>} if there is none to be had.
+        """
+
     def write(
         offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None = None
     ) -> Deferred[None]:
@@ -143,7 +150,8 @@ class IIngest(Interface):
 
         @param also: called with the same buffers in the same worker thread, once they are marked.
 
-        Fails with L{StoreError<crcache.errors.StoreError>}.
+        Fails with L{StoreError<crcache.errors.StoreError>}; with L{NoRoom<crcache.errors.NoRoom>} if the body, whose
+        size nobody knows, has grown beyond what there is room for.
         """
 
     def synced(front: int) -> Deferred[None]:
@@ -203,7 +211,8 @@ class IStore(Interface):
         """Small committed content, whole and verified against its digest; damaged or larger than C{limit}: C{None}."""
 
     def put(digest: Digest, data: bytes) -> Deferred[None]:
-        """Small content, verified by the caller. Idempotent."""
+        """Small content, verified by the caller. Idempotent. Fails with L{NoRoom<crcache.errors.NoRoom>} if there is no
+        room for it."""
 
     def drop(digest: Digest, damaged: IBody | None = None) -> Deferred[None]:
         """Forget content that proved damaged. Idempotent.

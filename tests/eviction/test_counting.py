@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from threading import Event, Thread
 
+from crcache.store.usage import GLANCE, RECOUNT, Usage
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,7 +15,6 @@ from crcache.grammar.reference import DOCKER_IO, Registry
 from crcache.store import usage
 from crcache.store.fileingest import FileIngest
 from crcache.store.filesystem import Filesystem
-from crcache.store.usage import GLANCE, RECOUNT, Usage
 from crcache.workers import Inline
 
 
