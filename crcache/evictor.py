@@ -150,15 +150,12 @@ class Evictor:
             book.left = left
             found = self.space.measure(book)
         self._most = found.most
-        until = self._monotonic() + TURN
-        while not self._stopped.is_set() and (excess := self._excess()):
-            freed = self._removal.free(self._excess, until)
-            if freed.dry and freed.size < excess:
+        if self._excess() and not self._stopped.is_set():
+            # Not until there is no more to do: what is being sent gives its space back later, and others, who wait for
+            # room, have their turn as well. The next look sees what is left to do.
+            dry = self._removal.free(self._excess, self._monotonic() + TURN).dry
+            if dry and self._excess():
                 self._hurry.set()
-                break
-            if self._monotonic() >= until:
-                # Others, who wait for room, have their turn; the rest of it goes with the next look.
-                break
         self._tell()
 
     def _excess(self) -> int:
@@ -208,7 +205,7 @@ class Evictor:
         walked = self._walker.walk(pace)
         if walked is not None:
             now = self._walked = self._monotonic()
-            self._vain = -VAIN if walked.lines else now
+            self._vain = now if walked.files and not walked.lines else -VAIN
             self._hurry.clear()
         return walked
 

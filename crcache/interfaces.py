@@ -137,11 +137,9 @@ class IIngest(Interface):
         """
 
     def room(size: int | None) -> Deferred[None]:
-        """Owner: have room made for a body of this size, before it is written; of one that nobody knows, as it grows.
-        Idempotent.
+        """Owner: have room made for a body of this size, before it is written. If nobody knows it, L{write} does that.
 
-        Fails with L{NoRoom<crcache.errors.NoRoom>} if there is none to be had.
-        """
+        Idempotent. Fails with L{NoRoom<crcache.errors.NoRoom>} if there is none to be had."""
 
     def write(
         offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None = None
@@ -150,8 +148,7 @@ class IIngest(Interface):
 
         @param also: called with the same buffers in the same worker thread, once they are marked.
 
-        Fails with L{StoreError<crcache.errors.StoreError>}; with L{NoRoom<crcache.errors.NoRoom>} if the body, whose
-        size nobody knows, has grown beyond what there is room for.
+        Fails with L{StoreError<crcache.errors.StoreError>}.
         """
 
     def synced(front: int) -> Deferred[None]:
@@ -211,8 +208,7 @@ class IStore(Interface):
         """Small committed content, whole and verified against its digest; damaged or larger than C{limit}: C{None}."""
 
     def put(digest: Digest, data: bytes) -> Deferred[None]:
-        """Small content, verified by the caller. Idempotent. Fails with L{NoRoom<crcache.errors.NoRoom>} if there is no
-        room for it."""
+        """Small content, verified by the caller. Idempotent."""
 
     def drop(digest: Digest, damaged: IBody | None = None) -> Deferred[None]:
         """Forget content that proved damaged. Idempotent.

@@ -46,8 +46,8 @@ MAY_IMPORT = {
     "config_reach": "grammar settings yaml_file",
     "config_registries": "config_reach credentials_file errors grammar pem secret settings units values yaml_file",
     "config_cache": "grammar settings units yaml_file",
-    "config": "config_cache config_listening config_reach config_registries credentials_file credentials_source endpoints"
-    " errors grammar settings units values yaml_file",
+    "config": "config_cache config_listening config_reach config_registries credentials_file credentials_source"
+    " endpoints errors grammar settings units values yaml_file",
     "options": "config endpoints errors grammar settings units values yaml_file",
     "nodes": "errors",
     "commands": "config config_cache credentials errors facts grammar nodes settings store units upstream workers",

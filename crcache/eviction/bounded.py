@@ -21,6 +21,8 @@ from crcache.store.layout import Layout
 PATIENCE = 8.0
 #: Bytes that are freed beyond what is needed just now, as more is likely to be needed soon.
 AHEAD = 64 << 20
+#: Times that room is made which then is not there: others have taken it, or files that have gone are being sent still.
+_TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -108,16 +110,17 @@ class Bounded:
         @param claim: called when there is room, before anybody else can have it.
         @raise NoRoom: if there is none to be had.
         """
-        until, replanned = self._monotonic() + PATIENCE, False
+        until, tries = self._monotonic() + PATIENCE, 0
         while (found := self._try(more, whole, there, claim)) is not None:
             hopeless = found.counted and found.short(more) > found.there - found.pinned
-            if hopeless or self._monotonic() >= until:
+            if hopeless or tries >= _TRIES or self._monotonic() >= until:
                 raise NoRoom(self._told(whole, found))
+            tries += 1
             if not self._make(more, until):
                 # Once: what a new plan cannot have go stays.
-                if replanned or not self._replan(until):
+                if not self._replan(until):
                     raise NoRoom(self._told(whole, found))
-                replanned = True
+                tries = _TRIES - 1
 
     def _try(self, more: int, whole: int, there: int, claim: Callable[[], None]) -> Measure | None:
         """How things stand, if there is no room; else it is the caller's."""

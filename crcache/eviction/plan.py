@@ -52,13 +52,14 @@ class Plan:
         self._path = layout.eviction / "plan"
         self._cursor = layout.eviction / "cursor"
 
-    def write(self, lines: bytes) -> None:
+    def write(self, lines: bytes, now: float) -> None:
         """Here is a new one.
 
+        @param now: when it was made, in seconds since the epoch.
         @raise OSError: if it cannot be written; then there is the old one, or none.
         """
         os.close(open_state(self._cursor))
-        write_atomically(self._path, lines)
+        write_atomically(self._path, lines, ready=lambda fd: os.utime(fd, (now, now)))
 
     def made(self) -> tuple[int, float] | None:
         """The inode of the one that there is, and when it was made, in seconds since the epoch."""

@@ -99,7 +99,7 @@ class Walker:
         content = self._counted(view, held)
         plan, kept = bytes(lines), True
         try:
-            self._plan.write(plan)
+            self._plan.write(plan, self._clock())
         except OSError:
             kept = False
         return Walked(len(view), content, plan, kept)

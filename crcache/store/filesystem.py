@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -200,8 +201,9 @@ class Filesystem:
     def put(self, digest: Digest, data: bytes) -> Deferred[None]:
         """As L{IStore.put}."""
         hold = self._space.hold()
-        room = self._making.run(hold.take, len(data))
-        done = room.addCallback(lambda _: self._syncing.run(self._put, digest, data))
+        put = partial(self._syncing.run, self._put, digest, data)
+        room = None if hold.covers(len(data)) else self._making.run(hold.take, len(data))
+        done = put() if room is None else room.addCallback(lambda _: put())
         return self._within(WRITING, done.addBoth(released, hold))
 
     def _put(self, digest: Digest, data: bytes) -> None:
@@ -262,7 +264,6 @@ class Filesystem:
         return self._note(self._enrol, registry, repository, memberships)
 
     def _enrol(self, registry: Registry, repository: Repository, memberships: Sequence[Membership]) -> None:
-        # A manifest that is new names what may be about to go.
         for each in memberships:
             self.contents.touch(each.digest)
         self._known.enrol(registry, repository, memberships)

@@ -8,15 +8,15 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import Mock
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from crcache.errors import NoRoom
-from crcache.evictor import Evictor
 from crcache.eviction.plan import Plan
+from crcache.evictor import Evictor
 from crcache.facts import Fetched, Membership, TagEntry
 from crcache.grammar.digest import Digest
 from crcache.grammar.manifest import OCI_INDEX, OCI_MANIFEST
@@ -76,8 +76,8 @@ class EvictionCase(SynchronousTestCase):
 
     def statvfs(self) -> os.statvfs_result:
         """What the file system says of itself."""
-        found: Any = Mock(f_blocks=TOTAL >> 12, f_frsize=1 << 12, f_bavail=self.free >> 12)
-        return found
+        found = Mock(f_blocks=TOTAL >> 12, f_frsize=1 << 12, f_bavail=self.free >> 12)
+        return cast(os.statvfs_result, found)
 
     # Content
 
