@@ -23,7 +23,7 @@ _DEEPEST = 128
 def repositories(
     layout: Layout, step: Callable[[], object] = lambda: None
 ) -> Iterator[tuple[Registry, Repository, Path]]:
-    """All repositories of which something is known, with their directories; those below others come before them.
+    """All directories that are a repository's by their names, whatever they hold; those below others come before them.
 
     @param step: called for each name that is looked at.
     """
@@ -39,13 +39,10 @@ def repositories(
 def _below(
     registry: Registry, parts: tuple[str, ...], path: Path, step: Callable[[], object]
 ) -> Iterator[tuple[Registry, Repository, Path]]:
-    own = False
     for name in _names(path, step):
-        if name.startswith(_OWN):
-            own = True
-        elif len(parts) < _DEEPEST:
+        if len(parts) < _DEEPEST:
             yield from _below(registry, (*parts, name), path / name, step)
-    if parts and own:
+    if parts:
         try:
             repository = Repository.parse("/".join(parts))
         except CrcacheError:
@@ -54,13 +51,13 @@ def _below(
 
 
 def _names(path: Path, step: Callable[[], object]) -> list[str]:
-    """The directories there, and what is the repository's own."""
+    """The directories there, but those that are the repository's own."""
     found = []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
                 step()
-                if entry.name.startswith(_OWN) or entry.is_dir(follow_symlinks=False):
+                if not entry.name.startswith(_OWN) and entry.is_dir(follow_symlinks=False):
                     found.append(entry.name)
     except OSError:
         pass

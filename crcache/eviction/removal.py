@@ -71,6 +71,7 @@ class Removal:
         self._evicted = evicted
         self._monotonic = monotonic
         self._pinned: set[Digest] = set()
+        self._spared: set[Digest] = set()
         self._looked: tuple[int, float] | None = None
 
     def free(self, wanted: Callable[[], int], until: float, lines: Iterable[Step] | None = None) -> Freed:
@@ -142,6 +143,7 @@ class Removal:
         now = self._monotonic()
         if self._looked is None or self._looked[0] != inode or now - self._looked[1] > _PINS:
             self._pinned = closure(self._layout, roots(self._layout))
+            self._spared.clear()
             self._looked = inode, now
 
     def _remove(self, step: Step) -> int:
@@ -151,7 +153,8 @@ class Removal:
             found = os.lstat(path)
             if not stat.S_ISREG(found.st_mode) or step.digest in self._pinned:
                 return 0
-            if max(found.st_mtime_ns // _SECOND, 0) != step.used or found.st_size != step.size:
+            same = (max(found.st_mtime_ns // _SECOND, 0), found.st_size) == (step.used, step.size)
+            if not same or step.digest in self._spared:
                 self._spare(step.digest, found)
                 return 0
             os.unlink(path)
@@ -164,4 +167,8 @@ class Removal:
     def _spare(self, digest: Digest, found: os.stat_result) -> None:
         """It has been used since: so has all that it names, which comes later in the plan."""
         for child in named(self._layout, digest):
+            with contextlib.suppress(OSError):
+                if int(os.lstat(self._layout.content(child)).st_mtime) == int(found.st_mtime):
+                    # Within the same second its time does not show it.
+                    self._spared.add(child)
             self.contents.touch(child, found.st_mtime)

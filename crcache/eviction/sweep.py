@@ -111,7 +111,7 @@ class Sweep:
     def _tidy(self, path: Path) -> None:
         """Directories in which nothing is left; then what is said of a repository of which nothing else is known."""
         own = [path / name for name in ("_digests", "_tags", "_pins")]
-        for each in (*own, path):
+        for each in (*own, path, path.parent):
             _remove_empty(each, self._clock() - HURRIED)
         private = path / "_private"
         with contextlib.suppress(OSError):
