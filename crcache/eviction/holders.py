@@ -74,7 +74,12 @@ class Holders:
         if self._fd >= 0:
             held = self._coming, self._there
             with contextlib.suppress(OSError):
-                os.pwrite(self._fd, _NUMBERS.pack(*held, ~held[0], ~held[1]), 0)
+                # A file that is open for writing all the time would keep the disk from being mounted read-only.
+                fd = open_state(self._path, os.O_WRONLY)
+                try:
+                    os.pwrite(fd, _NUMBERS.pack(*held, ~held[0], ~held[1]), 0)
+                finally:
+                    os.close(fd)
 
     def show(self) -> None:
         """Have the other processes see what this one holds. Only with the tally's lock.
@@ -84,7 +89,8 @@ class Holders:
         with self._lock:
             if self._fd < 0 or not is_at(self._fd, self._path):
                 self._close()
-                self._fd = open_state(self._path)
+                os.close(open_state(self._path))
+                self._fd = open_state(self._path, os.O_RDONLY)
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._tell()
 
