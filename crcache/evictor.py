@@ -70,6 +70,7 @@ class Evictor:
         *,
         times: Callable[[Registry], Times] = lambda registry: Times(),
         evicted: Callable[[int], None] = lambda size: None,
+        over: Callable[[], object] = lambda: None,
         statvfs: Callable[[os.PathLike[str]], os.statvfs_result] = os.statvfs,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -81,6 +82,7 @@ class Evictor:
         @param day: the time of day, in seconds since the epoch.
         @param times: how long a registry's tags live.
         @param evicted: told, in any thread, of the bytes of each file of content that is removed to make room.
+        @param over: called in a thread after each walk, which takes memory.
         @param monotonic: seconds, for the threads.
         """
         layout = self._layout = Layout(directory)
@@ -89,6 +91,7 @@ class Evictor:
         self._day = day
         self._monotonic = monotonic
         self._told = evicted
+        self._over = over
         self._files = self._bytes = 0
         self._stopped = Event()
         self._stopped.set()
@@ -188,6 +191,8 @@ class Evictor:
                 self._swept()
         except Stopped:
             pass
+        finally:
+            self._over()
 
     def _rest(self) -> float:
         return HURRIED if self._hurry.is_set() else REST

@@ -190,7 +190,7 @@ class Claim:
         """As L{Hold.covers<crcache.store.space.Hold>}."""
         return size <= self._size
 
-    def take(self, size: int, there: int = 0) -> None:
+    def take(self, size: int, there: int = 0, whole: int | None = None) -> None:
         """As L{Hold.take<crcache.store.space.Hold>}."""
         more = size - self._size
         if more <= 0:
@@ -206,7 +206,7 @@ class Claim:
                 self._landed += there
                 self._holders.change(more - there, there)
 
-        self._space.take(more - there, size, there, claim)
+        self._space.take(more - there, size if whole is None else max(whole, size), there, claim)
 
     def landed(self, count: int) -> None:
         """As L{Hold.landed<crcache.store.space.Hold>}."""

@@ -19,6 +19,7 @@ from crcache.eviction.walk import DRAFT
 from crcache.evictor import GLANCE, LATEST, SOONEST
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO, Registry
+from crcache.host.memory import give_back
 from crcache.store.fileingest import FileIngest
 from tests.eviction.case import HOUR, EvictionCase
 from tests.store.case import logged_by
@@ -204,6 +205,15 @@ class CountingTests(EvictionCase):
         self.patch(pacing, "STEPS", 1)
         self.meanwhile(lambda: found.append(other._walker.walk(self.pace())))
         self.assertEqual(set(found), {None})
+
+    def test_memory_given_back(self) -> None:
+        """After each walk, and only then, somebody is told that memory can be given back."""
+        told: list[int] = []
+        self.evictor._over = lambda: told.append(1)
+        for expected in (1, 1):
+            self.evictor.walk()
+            self.assertEqual(len(told), expected)
+        self.assertIsInstance(give_back(), bool)
 
     def test_drafts(self) -> None:
         """What a killed process had begun to write goes after a day; what is being written stays."""
