@@ -110,10 +110,11 @@ class CountingTests(EvictionCase):
         self.assertEqual(self.evictor.content, 0)
 
     def test_seldom(self) -> None:
-        """Walks that take long are made seldom, but every six hours all the same."""
+        """Much content is walked over seldom, but every six hours all the same."""
         self.blob(1)
         self.evictor.walk()
-        self.evictor._took = 3600.0
+        with self.evictor.tally.open() as book:
+            book.files = 10_000_000
         made = self.evictor._plan.made()
         self.now += LATEST - 10
         self.evictor.walk()
@@ -216,16 +217,21 @@ class CountingTests(EvictionCase):
         self.assertIsInstance(give_back(), bool)
 
     def test_drafts(self) -> None:
-        """What a killed process had begun to write goes after a day; what is being written stays."""
+        """What a killed process had begun to write goes after a day, wherever that is; what is being written stays, and
+        what is called otherwise."""
         self.blob(1)
-        draft = self.root / "blobs" / "sha256" / ".0123456789abcdef"
-        draft.write_bytes(b"x")
-        self.now = draft.stat().st_ctime + DRAFT - 10
         self.walk()
-        self.assertTrue(draft.exists())
-        self.now += 20
+        directories = (self.root, self.root / "blobs" / "sha256", self.root / "ingest", self.root / "eviction")
+        drafts = [directory / ".0123456789abcdef" for directory in directories]
+        others = [directory / name for directory in directories for name in (".keep", ".0123456789abcdeg")]
+        for path in (*drafts, *others):
+            path.write_bytes(b"x")
+        self.now = drafts[0].stat().st_ctime + DRAFT - 100
         self.walk()
-        self.assertFalse(draft.exists())
+        self.assertTrue(all(path.exists() for path in (*drafts, *others)))
+        self.now += 200
+        self.walk()
+        self.assertEqual([path.exists() for path in (*drafts, *others)], [False] * 4 + [True] * 8)
 
     def test_bounded_plan(self) -> None:
         """A plan has a bounded number of lines: those that go first."""
