@@ -222,6 +222,22 @@ class FillTests(EvictionCase):
         now(again.discard())
         self.assertEqual(self.coming(), (0, 0))
 
+    def test_resumed(self) -> None:
+        """What is there of a fill that is gone on with needs no room a second time."""
+        self.bounds = Bounds(10 * MIB + 65536, 0, 1.0, 1.0)
+        blob = self.blob(1, 2 * MIB)
+        fill = self.fill(b"x")
+        fill.settle(8 * MIB)
+        now(fill.write(0, [b"y" * (4 * MIB)]))
+        fill.close()
+        self.evictor.tally.holders.counted()
+        self.walk()
+        self.evictor.look()
+        again = self.fill(b"x")
+        now(again.room(8 * MIB))
+        self.assertTrue(self.holds(blob))
+        self.assertLess(abs(self.coming()[1] - 4 * MIB), 65536)
+
     def test_grows(self) -> None:
         """A fill of which nobody knows the size is refused where there is no more room, and not before."""
         fill = self.fill(b"x")
