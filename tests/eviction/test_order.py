@@ -143,6 +143,26 @@ class OrderTests(EvictionCase):
         self.assertEqual(self.plan(), [blob])
 
 
+class HurryTests(EvictionCase):
+    """More than there may be, and nothing that could go."""
+
+    def test_pinned(self) -> None:
+        """It is walked in a hurry once, and then as seldom as ever, until there is something that could go."""
+        self.pin(self.blob(1))
+        self.walk()
+        self.bounds = Bounds(500, 0, 1.0, 1.0)
+        walks: list[int] = []
+        self.patch(self.evictor._walker, "walk", lambda pace: walks.append(1))
+        for _ in range(20):
+            self.evictor._walked = -1e9
+            self.evictor.look()
+            self.evictor.walk()
+        self.assertEqual(walks, [])
+        self.evictor._vain = -1e9
+        self.evictor.walk()
+        self.assertEqual(walks, [1])
+
+
 class LyingTests(EvictionCase):
     """A plan that somebody else has written."""
 
