@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from crcache.asks import Ask
     from crcache.outcomes import Outcome
 
-# Origins ------------------------------------------------------------------------------------
-
 
 class IAnswer(Interface):
     """An origin's final answer (redirects followed, tokens negotiated), whatever its status.
@@ -65,9 +63,6 @@ class IUpstream(Interface):
             L{OriginBusy<crcache.errors.OriginBusy>} while a 429 or a `Retry-After` is. Cancelling it closes the
             connection.
         """
-
-
-# The store ----------------------------------------------------------------------------------
 
 
 class IWatcher(Interface):
@@ -135,6 +130,11 @@ class IIngest(Interface):
 
         @raise crcache.errors.OriginLied: if another size has been noted before.
         """
+
+    def room(size: int | None) -> Deferred[None]:
+        """Owner: have room made for a body of this size, before it is written. If nobody knows it, L{write} does that.
+
+        Idempotent. Fails with L{NoRoom<crcache.errors.NoRoom>} if there is none to be had."""
 
     def write(
         offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None = None
@@ -253,9 +253,6 @@ class IStore(Interface):
         """The tag is gone. Idempotent."""
 
 
-# What operators see -------------------------------------------------------------------------
-
-
 class IMeter(Interface):
     """Counts. Every method is cheap and never raises; registries outside the bounded set are counted as C{other}."""
 
@@ -283,9 +280,6 @@ class IMeter(Interface):
 
     def rate_limit(registry: Registry, remaining: int) -> None:
         """What an origin's C{ratelimit-remaining} said."""
-
-
-# Towards clients ----------------------------------------------------------------------------
 
 
 class ICache(Interface):

@@ -149,8 +149,8 @@ def build(
             "requests_in_flight": clients.busy,
             "failing": engine.failing(),
             "parents": engine.parents.describe(engine.names_registry),
-            "cache_bytes": engine.usage.content,
-            "cache_max_bytes": engine.usage.room,
+            "cache_bytes": engine.evictor.content,
+            "cache_max_bytes": engine.evictor.bound,
         },
     )
     engine.meter.watch_clients(lambda: clients.connections, lambda: clients.busy, lambda: daemon.draining)
@@ -250,7 +250,7 @@ def _on_start(reactor: Any, engine: Engine, renewal: Renewal, certificates: Cert
     def undo() -> None:
         renewal.stop()
         certificates.stop()
-        engine.usage.stop()
+        engine.evictor.stop()
         engine.scrub.stop()
         engine.grants.stop()
         names.retire()

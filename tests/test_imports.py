@@ -46,17 +46,20 @@ MAY_IMPORT = {
     "config_reach": "grammar settings yaml_file",
     "config_registries": "config_reach credentials_file errors grammar pem secret settings units values yaml_file",
     "config_parents": "grammar pem settings values yaml_file",
-    "config": "config_listening config_parents config_reach config_registries credentials_file credentials_source"
-    " endpoints errors grammar settings units values yaml_file",
+    "config_cache": "grammar settings units yaml_file",
+    "config": "config_cache config_listening config_parents config_reach config_registries credentials_file"
+    " credentials_source endpoints errors grammar settings units values yaml_file",
     "options": "config endpoints errors grammar settings units values yaml_file",
     "nodes": "errors",
     "inventory": "errors facts grammar policy store",
     # What it pulls with is a composition root of its own, imported when it is needed.
-    "commands": "config credentials errors facts grammar images inventory nodes policy pulling settings store units"
-    " upstream workers yaml_file",
+    "commands": "config config_cache credentials errors facts grammar images inventory nodes policy pulling settings"
+    " store units upstream workers yaml_file",
     "cli": "commands errors",
     "images": "errors facts grammar store",
     "store": "events errors facts grammar interfaces secret settings workers",
+    "eviction": "events errors grammar policy settings store",
+    "evictor": "events eviction grammar settings store workers",
     "upstream": "events errors facts grammar interfaces policy secret settings workers",
     "flow": "events errors facts grammar interfaces policy secret sending settings workers",
     "privacies": "events errors facts grammar interfaces policy",

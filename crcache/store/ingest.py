@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
-from crcache.errors import OriginLied, StoreError
+from crcache.errors import NoRoom, OriginLied, StoreError
 from crcache.facts import Verdict
 from crcache.store.content import duplicate
 from crcache.store.marks import Marks, MarksDamaged, State
+from crcache.store.space import Boundless, Hold
 from crcache.workers import Workers
 
 _VERDICTS = {
@@ -20,6 +21,9 @@ _VERDICTS = {
     State.FAILED: Verdict.FAILED,
 }
 _VECTOR = 512
+#: Bytes for which room is made ahead of a body. Not for all of it at once: an origin can say any length, and nothing
+#: that is of use should have to go before there is something to put in its place.
+AHEAD = 256 << 20
 #: The largest file (off_t).
 _LARGEST = (1 << 63) - 1
 
@@ -55,7 +59,17 @@ class OpenIngest:
         """
         self._workers = workers
         self._syncing = workers if syncing is None else syncing
-        self._written_to = 0
+        self._written_to = self._spent = 0
+        self._hold: Hold = Boundless()
+        self._making = workers
+
+    def within(self, hold: Hold, making: Workers) -> None:
+        """Write only what there is room for.
+
+        @param making: threads that may be kept waiting while room is made.
+        """
+        self._hold = hold
+        self._making = making
 
     @property
     def size(self) -> int | None:
@@ -112,7 +126,29 @@ class OpenIngest:
         self, offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None = None
     ) -> Deferred[None]:
         """As L{IIngest.write<crcache.interfaces.IIngest>}."""
-        return self._workers.run(self._write, offset, buffers, also)
+        self._spent += sum(map(len, buffers))
+        if self._hold.covers(self._spent):
+            return self._workers.run(self._write, offset, buffers, also)
+        making = self._making.run(self._more, self._spent)
+        return making.addCallback(lambda _: self._workers.run(self._write, offset, buffers, also))
+
+    def room(self, size: int | None) -> Deferred[None]:
+        """As L{IIngest.room<crcache.interfaces.IIngest>}."""
+        if size is None or self._hold.covers(min(size, 1)):
+            return succeed(None)
+        return self._making.run(self._begin_with, size)
+
+    def _begin_with(self, size: int) -> None:
+        there = min(os.fstat(self._data).st_blocks * 512, size)
+        self._spent = max(self._spent, there)
+        self._hold.take(min(size, there + AHEAD), there, size)
+
+    def _more(self, spent: int) -> None:
+        size = self.size
+        try:
+            self._hold.take(spent + AHEAD if size is None else min(spent + AHEAD, max(size, spent)), whole=size)
+        except NoRoom:
+            self._hold.take(spent, whole=size)
 
     def _write(self, offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None) -> None:
         try:
@@ -124,6 +160,7 @@ class OpenIngest:
             count = write_all(self._data, offset, buffers)
             self._written_to = max(self._written_to, offset + count)
             self._marks.add(offset, count)
+            self._hold.landed(count)
         except (OSError, MarksDamaged) as error:
             raise StoreError(f"writing to the cache failed: {error}") from error
         if also is not None:

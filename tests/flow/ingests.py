@@ -67,6 +67,10 @@ class SlowIngest:
         """As L{IIngest.settle}."""
         self.size, self.answered = size, True
 
+    def room(self, size: int | None) -> Deferred[None]:
+        """As L{IIngest.room}: there is some."""
+        return succeed(None)
+
     def write(
         self, offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None = None
     ) -> Deferred[None]:
