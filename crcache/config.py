@@ -8,6 +8,7 @@ from pathlib import Path
 from re import Pattern
 
 from crcache import values
+from crcache.config_cache import BOUNDS_KEYS, read_bounds
 from crcache.config_listening import read_limits, read_tls
 from crcache.config_reach import REACH_KEYS, read_reach
 from crcache.config_registries import TIMES_KEYS, read_registries, read_times
@@ -36,7 +37,7 @@ _TOP_KEYS = (
     "reach",
     "registries",
 )
-_CACHE_KEYS = ("directory", "manifests", "ignore", *TIMES_KEYS)
+_CACHE_KEYS = ("directory", "manifests", "ignore", *TIMES_KEYS, *BOUNDS_KEYS)
 _UPSTREAM_KEYS = (
     "connect-timeout",
     "first-byte-timeout",
@@ -180,6 +181,7 @@ class _Reader:
             cache_manifests=manifests if overrides.cache_manifests is None else overrides.cache_manifests,
             ignore=ignore if overrides.ignore is None else overrides.ignore,
             times=times,
+            bounds=read_bounds(cache),
             tls=read_tls(top, self._base),
             limits=read_limits(top),
             upstream=_upstream(self._section(top, "upstream", _UPSTREAM_KEYS)),

@@ -18,6 +18,7 @@ from crcache.confirming import Confirming
 from crcache.credentials.helper import Programs
 from crcache.credentials.helpers import Helpers
 from crcache.credentials.keyring import Keyring
+from crcache.evictor import Evictor
 from crcache.flow.carry import Means
 from crcache.flow.fills import Fills
 from crcache.flow.sender import Sender
@@ -41,7 +42,6 @@ from crcache.settings import Config, Credentials
 from crcache.sources import ISource, Sources
 from crcache.store.checker import Checker
 from crcache.store.filesystem import Filesystem
-from crcache.store.usage import Usage
 from crcache.threads import Threads
 from crcache.upstream.client import Upstream
 from crcache.upstream.health import Health
@@ -57,7 +57,7 @@ class Engine:
     @ivar v2: what clients' listeners answer with. Before L{open} that is 503.
     @ivar reading_config: the thread that reads configuration; a thread of its own, as its disk may be another one.
     @ivar workers: all the threads.
-    @ivar usage: how much content there is; it begins to look with L{open}, and has to be stopped.
+    @ivar evictor: keeps the cache within its bounds; it begins with L{open}, and has to be stopped.
     @ivar scrub: checks content again; likewise.
     @ivar grants: who may read private content; likewise.
     """
@@ -86,8 +86,16 @@ class Engine:
         self.config = Switched(config)
         self._names, self._hosts = _named(config), _hosts(config, self._environ)
         self.meter = Meter(self._names)
-        self.usage = Usage(config.cache_directory, threads.disk, reactor)
-        self.meter.watch_cache(lambda: self.usage.content, lambda: self.usage.room)
+        self.evictor = Evictor(
+            config.cache_directory,
+            lambda: self.config.now.bounds,
+            threads.evicting,
+            reactor,
+            day,
+            times=lambda registry: self.config.now.registry(registry).times,
+            evicted=self.meter.evicted,
+        )
+        self.meter.watch_cache(lambda: self.evictor.content, lambda: self.evictor.bound)
         self.store = Filesystem(
             config.cache_directory,
             threads.disk,
@@ -96,12 +104,13 @@ class Engine:
             hashing=threads.doubting,
             noting=threads.noting,
             parents=config.make_parents,
-            changed=self.usage.changed,
+            making=threads.making,
+            changed=self.evictor.tally.changed,
+            space=self.evictor.space,
             timer=reactor,
         )
-        self.scrub = Scrub(
-            Checker(self.store.contents), threads.checking, reactor, time.time, lambda: self.usage.content
-        )
+        checker = Checker(self.store.contents)
+        self.scrub = Scrub(checker, threads.checking, reactor, time.time, lambda: self.evictor.content)
         # Another daemon's registries may be others by the same names, and so may its cache be.
         scope = str(config.cache_directory)
         self.grants = Grants(runtime_directory(environ), threads.granting, reactor, scope=scope)
@@ -137,7 +146,7 @@ class Engine:
     def open(self) -> None:
         """The store is open: serve."""
         self._opened = True
-        self.usage.start()
+        self.evictor.start()
         self.scrub.start()
         self.grants.start()
         self._cache.use(self._story(self.config.now))

@@ -216,6 +216,10 @@ class StoreAway(StoreError):
     """The cache directory is not there yet, or cannot be written for now: it may come by itself."""
 
 
+class NoRoom(StoreError):
+    """There is no room for it within the cache's bounds: it is passed on, and not kept."""
+
+
 class Overloaded(CrcacheError):
     """There is no room for another request of this client's; containerd goes to the origin."""
 

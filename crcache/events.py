@@ -78,6 +78,7 @@ NOT_KEPT = Event("not-kept", "4755771d59d44999af0a647a378ff8f2")
 CARRIED_ON = Event("carried-on", "da50101c787a4f9e8b9d377aedb81e26")
 CONTENT_DAMAGED = Event("content-damaged", "036ce26692a94e88b0cf86c3de29152d")
 CONTENT_CHECKED = Event("content-checked", "fe8330f1a0bd4d299f4f2e8839586e13")
+EVICTED = Event("evicted", "4b1c1fa853af4d43926e636db72cf28a")
 
 # The daemon --------------------------------------------------------------------------------
 

@@ -136,6 +136,11 @@ class IIngest(Interface):
         @raise crcache.errors.OriginLied: if another size has been noted before.
         """
 
+    def room(size: int | None) -> Deferred[None]:
+        """Owner: have room made for a body of this size, before it is written. If nobody knows it, L{write} does that.
+
+        Idempotent. Fails with L{NoRoom<crcache.errors.NoRoom>} if there is none to be had."""
+
     def write(
         offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None = None
     ) -> Deferred[None]:

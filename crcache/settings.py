@@ -197,6 +197,7 @@ class Config:
     cache_manifests: bool = True
     ignore: re.Pattern[str] = re.compile("latest")
     times: Times = Times()
+    bounds: Bounds = Bounds()
     upstream: UpstreamSettings = UpstreamSettings()
     tls: TlsSettings | None = None
     limits: ClientLimits = ClientLimits()

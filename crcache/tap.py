@@ -148,8 +148,8 @@ def build(
             "connections": clients.connections,
             "requests_in_flight": clients.busy,
             "failing": engine.failing(),
-            "cache_bytes": engine.usage.content,
-            "cache_max_bytes": engine.usage.room,
+            "cache_bytes": engine.evictor.content,
+            "cache_max_bytes": engine.evictor.bound,
         },
     )
     engine.meter.watch_clients(lambda: clients.connections, lambda: clients.busy, lambda: daemon.draining)
@@ -249,7 +249,7 @@ def _on_start(reactor: Any, engine: Engine, renewal: Renewal, certificates: Cert
     def undo() -> None:
         renewal.stop()
         certificates.stop()
-        engine.usage.stop()
+        engine.evictor.stop()
         engine.scrub.stop()
         engine.grants.stop()
         names.retire()

@@ -23,6 +23,8 @@ class Threads:
     @ivar checking: checks content again, in the background.
     @ivar helping: runs credential helpers.
     @ivar noting: notes who may read. Registries of strangers can have this take long: nothing else waits for it.
+    @ivar making: makes room for what is about to be stored, and may have to wait for others who do.
+    @ivar evicting: counts content, and removes what has to go, in the background.
     @ivar granting: writes grants down. Not more: what is granted and then refused must be noted in this order.
     """
 
@@ -37,6 +39,8 @@ class Threads:
         self.checking = Workers(reactor, 1, "crcache-checking")
         self.helping = Workers(reactor, HELPER_THREADS, "crcache-helpers")
         self.noting = Workers(reactor, 1, "crcache-noting")
+        self.making = Workers(reactor, 2, "crcache-making")
+        self.evicting = Workers(reactor, 3, "crcache-evicting")
         self.granting = Workers(reactor, 1, "crcache-granting")
 
     @property

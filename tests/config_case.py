@@ -34,6 +34,10 @@ cache:
   tag-ttl: 2m
   stale-if-error: 1d
   negative-ttl: 0
+  max-size: 1.5TiB
+  min-free: 10%
+  high-watermark: 90%
+  low-watermark: 75%
 upstream:
   connect-timeout: 1s
   first-byte-timeout: 2s

@@ -11,12 +11,14 @@ from crcache.grammar.hosts import HostPattern
 from crcache.grammar.reference import DOCKER_IO, Registry
 from crcache.secret import Secret
 from crcache.settings import (
+    Bounds,
     ClientLimits,
     Config,
     Credential,
     Credentials,
     Reach,
     RegistrySettings,
+    Share,
     Times,
     TlsSettings,
     UpstreamSettings,
@@ -48,6 +50,7 @@ class LoadTests(ConfigCase):
                 cache_manifests=False,
                 ignore=re.compile("^(latest|edge)$"),
                 times=times,
+                bounds=Bounds(3 << 39, Share(10), 0.9, 0.75),
                 upstream=UpstreamSettings(
                     connect_timeout=1.0,
                     first_byte_timeout=2.0,

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from crcache import config
+from crcache.config_cache import describe_bounds
 from crcache.credentials.helper import find
 from crcache.errors import ConfigError
 from crcache.settings import Config, RegistrySettings, Times
@@ -116,6 +117,7 @@ def describe(settings: Config) -> dict[str, object]:
             "manifests": settings.cache_manifests,
             "ignore": settings.ignore.pattern,
             **_times(settings.times),
+            **describe_bounds(settings.bounds),
         },
         "upstream": {
             "connect-timeout": format_duration(upstream.connect_timeout),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.logger import Logger, LogLevel
 
 from crcache import events
-from crcache.errors import BlobUnknown, CrcacheError, Denied, OriginLied, StoreError, Unauthorized
+from crcache.errors import BlobUnknown, CrcacheError, Denied, NoRoom, OriginLied, StoreError, Unauthorized
 from crcache.facts import Query
 
 log = Logger()
@@ -19,6 +19,9 @@ def log_failure(problem: CrcacheError, query: Query) -> None:
         log.debug(told, problem=problem.message, **events.about(query))
         return
     wrong = isinstance(problem, OriginLied)
+    if isinstance(problem, NoRoom):
+        # Whoever passes it on says so.
+        return
     log.emit(
         LogLevel.warn if wrong or isinstance(problem, StoreError) else LogLevel.info,
         "fetching {digest} from {registry} failed: {problem} (request {request_id})",

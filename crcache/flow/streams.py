@@ -169,7 +169,7 @@ class Streams:
         query = replace(self._query, span=span, turn=turn, resumes=self._query.resumes or self.answered)
         answer = await self._tools.upstream.ask(query)
         try:
-            skip = self._admit(answer, query, start)
+            skip = await self._admit(answer, query, start)
             if ahead and skip:
                 raise RangeIgnored(f"{query.registry} ignores ranges; what is far ahead is fetched in its turn")
         except BaseException:
@@ -192,12 +192,15 @@ class Streams:
                 raise OriginLied(f"{query.registry} sent {stream.offset} bytes of a body of {claim.stop}")
             raise BodyCut(f"{query.registry} ended its answer at byte {stream.offset} of {claim.stop}")
 
-    def _admit(self, answer: IAnswer, query: Query, start: int) -> int:
+    async def _admit(self, answer: IAnswer, query: Query, start: int) -> int:
         """Check an answer's head; how many bytes of its body lie before what was asked for."""
         part = part_of(answer, query)
         # A descriptor's size helps only where no origin has ever said one.
         unsaid = part.size is None and self._ingest.size is None
-        self._ingest.settle(self._expected if unsaid else part.size)
+        size = self._expected if unsaid else part.size
+        # First: whoever is let in by what follows is sent the body by way of the disk.
+        await self._ingest.room(self._ingest.size if size is None else size)
+        self._ingest.settle(size)
         self.answered = True
         self.ranged = self.ranged or (query.span is not None and part.start == query.span[0] > 0)
         self._fill.answered(self._ingest.size, query.repository)

@@ -73,7 +73,7 @@ class Meter:
         )
         self._room = Gauge(
             "crcache_cache_max_bytes",
-            "Bytes of content that fit: what there is and what the file system has left; NaN until counted.",
+            "Bytes that there may be, by cache.max-size and cache.min-free; NaN until content has been counted.",
             registry=self.collectors,
         )
         self._evicted = Counter(

@@ -80,6 +80,29 @@ class Contents:
             self.seals.set(fd, digest, now)
         return Content(fd, found.st_size, found.st_mtime, partial(self.seals.holds, digest=digest), sealed)
 
+    def touch(self, digest: Digest, at: float | None = None) -> None:
+        """Note that content is needed, so that it is not what goes next; nothing if it is not there.
+
+        Whether it is sealed stays as it is. Where times are whole seconds nothing is noted: it would break the seals
+        that processes remember.
+
+        @param at: when it was needed, in seconds since the epoch; C{None} is now. A use that is noted and later stays.
+        """
+        path, seconds = self.layout.content(digest), int(self._clock() if at is None else at)
+        try:
+            fd = os.open(path, READING)
+        except OSError:
+            return
+        try:
+            found = os.fstat(fd)
+            whole, fraction = divmod(found.st_mtime_ns, 10**9)
+            if stat.S_ISREG(found.st_mode) and fraction and (whole < seconds or (at is None and whole != seconds)):
+                os.utime(fd, ns=(found.st_atime_ns, seconds * 10**9 + fraction))
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
+
     def replace_odd(self, digest: Digest) -> None:
         """Take away what is in content's place and is no file, and say so.
 

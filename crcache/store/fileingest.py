@@ -133,10 +133,8 @@ class FileIngest(OpenIngest):
             self._data = open_new(self._place.data, 0o600)
             self._marks.create(os.fstat(self._data).st_ino)
             return
-        try:
+        with contextlib.suppress(OSError):
             self._data = os.open(self._place.data, os.O_RDWR | _SAFELY)
-        except OSError:
-            self._data = -1
         usable = self._data >= 0 and self._marks.belongs_to(os.fstat(self._data).st_ino)
         if not usable or self.state is Verdict.FAILED:
             self._remove()
@@ -286,6 +284,7 @@ class FileIngest(OpenIngest):
         """As L{IIngest.close}. The descriptors stay for those who still read, until nobody holds this object."""
         if self.owner:
             self.owner = False
+            self._hold.release(self.state is Verdict.FILLING)
             fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def _let_go(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -25,6 +26,7 @@ from crcache.store.files import probe
 from crcache.store.layout import Layout
 from crcache.store.marks import boot_id
 from crcache.store.repositories import Repositories
+from crcache.store.space import Boundless, Space, released
 from crcache.workers import Workers
 
 P = ParamSpec("P")
@@ -61,8 +63,10 @@ class Filesystem:
         *,
         hashing: Workers | None = None,
         noting: Workers | None = None,
+        making: Workers | None = None,
         parents: bool = False,
         changed: Callable[[Digest, int, int], None] = lambda digest, before, after: None,
+        space: Space | None = None,
         timer: IReactorTime | None = None,
     ) -> None:
         """
@@ -70,8 +74,10 @@ class Filesystem:
         @param syncing: do what waits for the disk, so that nothing else waits for it; by default C{workers} do.
         @param hashing: hash content that somebody may have written to; by default C{workers} do.
         @param noting: note who may read, which takes the longer the more a repository names; by default C{workers} do.
+        @param making: wait until there is room; by default C{workers} do.
         @param parents: make the directories above it as well, instead of waiting for what is mounted there.
         @param changed: told, in any thread, how many bytes of a digest's content there were before, and are now.
+        @param space: what there is room in; C{None} is as much as the disk has.
         @param timer: what is waited for the disk by, but in fills; C{None} is for ever.
         """
         self._layout = Layout(root)
@@ -83,6 +89,8 @@ class Filesystem:
         self._noting = workers if noting is None else noting
         self._workers = workers
         self._syncing = workers if syncing is None else syncing
+        self._making = workers if making is None else making
+        self._space = Boundless() if space is None else space
         self._timer = timer
         self._boot = b""
 
@@ -192,7 +200,11 @@ class Filesystem:
 
     def put(self, digest: Digest, data: bytes) -> Deferred[None]:
         """As L{IStore.put}."""
-        return self._within(WRITING, self._syncing.run(self._put, digest, data))
+        hold = self._space.hold()
+        put = partial(self._syncing.run, self._put, digest, data)
+        room = None if hold.covers(len(data)) else self._making.run(hold.take, len(data))
+        done = put() if room is None else room.addCallback(lambda _: put())
+        return self._within(WRITING, done.addBoth(released, hold))
 
     def _put(self, digest: Digest, data: bytes) -> None:
         version.restore(self._layout)
@@ -236,7 +248,10 @@ class Filesystem:
             lambda fd: contents.seals.set(fd, digest), enrol, lambda before: contents.committed(digest, before)
         )
         place = self._layout.fill(registry, digest, repository)
-        return FileIngest.begin(self._workers, self._syncing, place, self._boot, finish)
+        fill = FileIngest.begin(self._workers, self._syncing, place, self._boot, finish)
+        if fill is not None:
+            fill.within(self._space.hold(), self._making)
+        return fill
 
     # What is known of repositories
 
@@ -246,7 +261,12 @@ class Filesystem:
 
     def enrol(self, registry: Registry, repository: Repository, memberships: Sequence[Membership]) -> Deferred[None]:
         """As L{IStore.enrol}."""
-        return self._note(self._known.enrol, registry, repository, memberships)
+        return self._note(self._enrol, registry, repository, memberships)
+
+    def _enrol(self, registry: Registry, repository: Repository, memberships: Sequence[Membership]) -> None:
+        for each in memberships:
+            self.contents.touch(each.digest)
+        self._known.enrol(registry, repository, memberships)
 
     def holding(self, registry: Registry, repository: Repository, digest: Digest) -> Deferred[Holding]:
         """As L{IStore.holding}."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
-from crcache.errors import OriginLied, StoreError
+from crcache.errors import NoRoom, OriginLied, StoreError
 from crcache.facts import Verdict
 from crcache.store.content import duplicate
 from crcache.store.marks import Marks, MarksDamaged, State
+from crcache.store.space import Boundless, Hold
 from crcache.workers import Workers
 
 _VERDICTS = {
@@ -20,6 +21,8 @@ _VERDICTS = {
     State.FAILED: Verdict.FAILED,
 }
 _VECTOR = 512
+#: Bytes for which room is made ahead of a body whose size nobody knows.
+_GROWTH = 32 << 20
 #: The largest file (off_t).
 _LARGEST = (1 << 63) - 1
 
@@ -56,6 +59,16 @@ class OpenIngest:
         self._workers = workers
         self._syncing = workers if syncing is None else syncing
         self._written_to = 0
+        self._hold: Hold = Boundless()
+        self._making = workers
+
+    def within(self, hold: Hold, making: Workers) -> None:
+        """Write only what there is room for.
+
+        @param making: threads that may be kept waiting while room is made.
+        """
+        self._hold = hold
+        self._making = making
 
     @property
     def size(self) -> int | None:
@@ -112,7 +125,25 @@ class OpenIngest:
         self, offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None = None
     ) -> Deferred[None]:
         """As L{IIngest.write<crcache.interfaces.IIngest>}."""
-        return self._workers.run(self._write, offset, buffers, also)
+        end = offset + sum(map(len, buffers))
+        if self._hold.covers(end):
+            return self._workers.run(self._write, offset, buffers, also)
+        making = self._making.run(self._more, end)
+        return making.addCallback(lambda _: self._workers.run(self._write, offset, buffers, also))
+
+    def room(self, size: int | None) -> Deferred[None]:
+        """As L{IIngest.room<crcache.interfaces.IIngest>}."""
+        return succeed(None) if size is None or self._hold.covers(size) else self._making.run(self._take, size)
+
+    def _more(self, end: int) -> None:
+        """Of a body whose size nobody knows, room for some more."""
+        try:
+            self._take(end + _GROWTH)
+        except NoRoom:
+            self._take(end)
+
+    def _take(self, size: int) -> None:
+        self._hold.take(size, os.fstat(self._data).st_blocks * 512)
 
     def _write(self, offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None) -> None:
         try:
@@ -124,6 +155,7 @@ class OpenIngest:
             count = write_all(self._data, offset, buffers)
             self._written_to = max(self._written_to, offset + count)
             self._marks.add(offset, count)
+            self._hold.landed(count)
         except (OSError, MarksDamaged) as error:
             raise StoreError(f"writing to the cache failed: {error}") from error
         if also is not None:

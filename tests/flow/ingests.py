@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
+from crcache.errors import NoRoom
 from crcache.facts import Membership, Verdict
 from crcache.grammar.reference import Repository
 from crcache.interfaces import IIngest
@@ -30,6 +31,7 @@ class SlowIngest:
         self.writing: list[Deferred[None]] = []
         self.also: list[Callable[[], None]] = []
         self.front = 0
+        self.lacking: NoRoom | None = None
         self.data = data
         self.opened: list[int] = []
 
@@ -66,6 +68,10 @@ class SlowIngest:
     def settle(self, size: int | None) -> None:
         """As L{IIngest.settle}."""
         self.size, self.answered = size, True
+
+    def room(self, size: int | None) -> Deferred[None]:
+        """As L{IIngest.room}: there is some, unless C{lacking} says why not."""
+        return succeed(None) if self.lacking is None else fail(self.lacking)
 
     def write(
         self, offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None = None

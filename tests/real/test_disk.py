@@ -96,12 +96,29 @@ class FullTests(_DiskScene):
             self.pull(self.large)
             self.containerd.forget()
         self.assertFalse(self.file(self.large).exists())
-        self.assertIn("goes on without the cache", daemon.said())
-        self.assertIn("No space left on device", daemon.said())
-        self.assertLess(self.warnings(daemon, "No space left on device"), 20)
+        self.assertIn("no room for", daemon.said())
+        self.assertLess(self.warnings(daemon, "no room for"), 5)
         self.kept(self.small)
         self.remount(f"size={8 * _ROOM}")
         self.kept(self.large)
+
+    def test_evicted(self) -> None:
+        """With room for one of two layers, whichever is pulled has the other go, and no pull fails. What is being held
+        room for when the daemon is killed is nobody's when it starts again."""
+        self.remount(f"size={4 * _ROOM}")
+        daemon = self.daemon(settings={"cache": {"max-size": "75%", "min-free": "0"}})
+        other = make_image(self.directory / "layout", "o", [40 * MIB])
+        self.origin.publish(other, _REPOSITORY)
+        for image, gone in ((self.large, other), (other, self.large), (self.large, other)):
+            self.pull(image)
+            until("the layer is in its place", self.file(image).exists)
+            self.assertFalse(self.file(gone).exists())
+            self.containerd.forget()
+        self.assertEqual(self.warnings(daemon, "no room for"), 0)
+        self.assertGreater(daemon.metrics("crcache_evicted_bytes_total"), 80 * MIB)
+        daemon.kill()
+        daemon.restart()
+        self.kept(other)
 
     def test_read_only(self) -> None:
         """What is kept is served, what is not is passed through; once the disk can be written it is kept."""
@@ -150,6 +167,21 @@ class AwayTests(_DiskScene):
             until("a third is there", lambda: any(each.stat().st_blocks * 512 > 12 * MIB for each in self._ingest()))
             shutil.rmtree(self.cache)
         self.kept(self.small)
+
+    def test_filled_by_others(self) -> None:
+        """Somebody else fills the disk in the middle of a pull, which succeeds; with room again all is kept."""
+        self.remount(f"size={8 * _ROOM}")
+        daemon = self.daemon(settings={"cache": {"max-size": "100%", "min-free": "0", "high-watermark": "100%"}})
+        with self.pulling(self.large):
+            until("a third is there", lambda: any(each.stat().st_blocks * 512 > 12 * MIB for each in self._ingest()))
+            filler = self.disk / "filler"
+            with contextlib.suppress(OSError), open(filler, "wb") as file:
+                while True:
+                    file.write(bytes(MIB))
+        self.assertIn("goes on without the cache", daemon.said())
+        self.assertIn("No space left on device", daemon.said())
+        filler.unlink()
+        self.kept(self.large)
 
     def _ingest(self) -> list[Path]:
         return list((self.cache / "ingest").glob("*")) if self.cache.exists() else []

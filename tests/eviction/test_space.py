@@ -1,0 +1,326 @@
+"""L{Bounded}: room is made before something is stored, by however many at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from crcache.errors import NoRoom, StoreError
+from crcache.eviction import bounded
+from crcache.eviction.removal import OLD
+from crcache.grammar.digest import Digest
+from crcache.grammar.reference import DOCKER_IO
+from crcache.interfaces import IIngest
+from crcache.settings import Bounds, Share
+from crcache.store.filesystem import Filesystem
+from tests.eviction.case import DAY, HOUR, TOTAL, EvictionCase
+from tests.store.other import now
+
+MIB = 1 << 20
+_TOP = Path(__file__).parents[2]
+
+
+class SpaceTests(EvictionCase):
+    """A cache that may have ten MiB."""
+
+    def setUp(self) -> None:
+        """Count what there is."""
+        super().setUp()
+        self.patch(bounded, "AHEAD", 0)
+        self.bounds = Bounds(10 * MIB, 0, 1.0, 0.9)
+
+    def test_made(self) -> None:
+        """What was used least recently goes for what comes, and no more of it than must."""
+        blobs = [self.blob(number, MIB, age=number * HOUR) for number in range(10)]
+        self.walk()
+        hold = self.evictor.space.hold()
+        hold.take(2 * MIB + 1)
+        self.assertEqual([self.holds(each) for each in blobs], [True] * 7 + [False] * 3)
+        self.assertEqual(sum(self.evicted), 3 * MIB)
+        hold.take(2 * MIB + 1)
+        hold.take(3 * MIB)
+        self.assertEqual(self.held(), 7 * MIB)
+
+    def test_nothing_to_do(self) -> None:
+        """What there is room for has nothing go; room that is given back is there again."""
+        self.blob(1, MIB)
+        self.walk()
+        for _ in range(20):
+            hold = self.evictor.space.hold()
+            hold.take(9 * MIB)
+            self.refused(2 * MIB)
+            hold.release()
+            hold.release()
+        self.assertEqual(self.held(), MIB)
+
+    def test_too_large(self) -> None:
+        """What is larger than the bound is refused at once, with the keys that say so, and nothing goes for it."""
+        self.blob(1, MIB)
+        self.walk()
+        self.assertIn("cache.max-size", self.refused(10 * MIB + 1))
+        self.assertEqual(self.held(), MIB)
+
+    def test_pinned(self) -> None:
+        """What is pinned makes no room: what does not fit beside it is refused, and nothing else goes in vain."""
+        self.pin(self.blob(1, 6 * MIB))
+        self.blob(2, MIB)
+        self.walk()
+        self.refused(5 * MIB)
+        self.assertEqual(self.held(), 7 * MIB)
+        self.evictor.space.hold().take(4 * MIB)
+        self.assertEqual(self.held(), 6 * MIB)
+
+    def test_min_free(self) -> None:
+        """What everybody has left free is looked at as well, and the stricter of the two bounds holds."""
+        self.bounds = Bounds(Share(100), Share(50), 1.0, 1.0)
+        self.blob(1, MIB)
+        self.walk()
+        self.free = TOTAL // 2 + MIB
+        self.evictor.space.hold().take(MIB)
+        self.free = TOTAL // 2
+        self.refused(5 * MIB)
+        self.assertEqual(self.held(), MIB)
+
+    def test_free_again(self) -> None:
+        """Content goes when others fill the file system up."""
+        self.bounds = Bounds(TOTAL, MIB, 1.0, 1.0)
+        for number in range(4):
+            self.blob(number, MIB, age=number)
+        self.walk()
+        self.free = MIB - 2 * MIB + 1
+        self.evictor.look()
+        self.assertEqual(self.held(), 2 * MIB)
+
+    def test_uncounted(self) -> None:
+        """Before anybody has counted, what is free decides; no content goes."""
+        self.blob(1, 9 * MIB)
+        self.evictor.space.hold().take(9 * MIB)
+        self.free = 5 * MIB
+        self.refused(9 * MIB)
+        self.assertEqual(self.held(), 9 * MIB)
+
+    def test_replanned(self) -> None:
+        """If nothing is left of the plan there is a new one at once, so that a pull need not go without."""
+        self.walk()
+        blobs = [self.blob(number, MIB, age=100 - number) for number in range(10)]
+        with self.evictor.tally.open() as book:
+            book.content = 10 * MIB
+        self.evictor.space.hold().take(MIB)
+        self.assertEqual([self.holds(each) for each in blobs], [False] + [True] * 9)
+
+    def test_full(self) -> None:
+        """On a disk on which nothing can be noted, what is free decides, and what is planned goes."""
+        for number in range(4):
+            self.blob(number, MIB, age=number)
+        self.walk()
+
+        class Full:
+            def __getattr__(self, name: str) -> Any:
+                if name in ("open", "pwrite", "write", "mkdir"):
+                    return self.refuse
+                return getattr(os, name)
+
+            def refuse(self, path: Any, flags: int = 0, *_: object) -> int:
+                if isinstance(path, int) or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                    raise OSError(28, "No space left on device")
+                return os.open(path, flags)
+
+        from crcache.eviction import state, tally
+
+        for module in (state, tally):
+            self.patch(module, "os", Full())
+        self.bounds = Bounds(TOTAL, MIB, 1.0, 1.0)
+        self.free = 0
+        removed = self.evictor._removal.free(lambda: 2 * MIB, self.evictor._monotonic() + 1)
+        self.assertEqual((removed.size, self.held()), (2 * MIB, 2 * MIB))
+        self.free = 4 * MIB
+        self.evictor.space.hold().take(2 * MIB)
+        self.refused(2 * MIB)
+
+    def test_no_plan_can_be_written(self) -> None:
+        """On a disk too full for a plan, what is too much goes by what is in memory."""
+        for number in range(4):
+            self.blob(number, MIB, age=number)
+
+        def refuse(lines: bytes, now: float) -> None:
+            raise OSError(28, "No space left on device")
+
+        self.patch(self.evictor._plan, "write", refuse)
+        self.walk()
+        self.bounds = Bounds(2 * MIB, 0, 1.0, 1.0)
+        self.evictor._hurry.set()
+        self.evictor._vain = -1e9
+        self.evictor.walk()
+        self.assertEqual(self.held(), 2 * MIB)
+
+
+class FillTests(EvictionCase):
+    """Fills and manifests, by way of the store."""
+
+    def setUp(self) -> None:
+        """Count what there is."""
+        super().setUp()
+        self.patch(bounded, "AHEAD", 0)
+        self.bounds = Bounds(10 * MIB, 0, 1.0, 1.0)
+        self.walk()
+
+    def fill(self, data: bytes, store: Filesystem | None = None) -> IIngest:
+        """The owned fill of some bytes."""
+        found = now((store or self.store).ingest(DOCKER_IO, Digest.of(data)))
+        assert IIngest.providedBy(found) and found.owner
+        self.addCleanup(found.close)
+        return found
+
+    def coming(self) -> tuple[int, int]:
+        """Bytes for which room is held, and those of them that are on the disk."""
+        with self.evictor.tally.open():
+            held, _ = self.evictor.tally.holders.all()
+        return held.coming, held.there
+
+    def test_held(self) -> None:
+        """Room is held for all of a fill from its beginning, and no longer than until its end."""
+        data = os.urandom(3 * MIB)
+        fill = self.fill(data)
+        now(fill.room(len(data)))
+        self.assertEqual(self.coming(), (3 * MIB, 0))
+        fill.settle(len(data))
+        now(fill.write(0, [data[:MIB]]))
+        self.assertEqual(self.coming(), (2 * MIB, MIB))
+        now(fill.write(MIB, [data[MIB:]]))
+        now(fill.commit(len(data), []))
+        self.assertEqual((self.coming(), self.content()), ((0, 0), 3 * MIB))
+
+    def test_refused(self) -> None:
+        """A fill that is too large is refused before anything of it is written."""
+        fill = self.fill(b"x")
+        self.assertRaises(NoRoom, now, fill.room(11 * MIB))
+        now(fill.discard())
+        self.assertEqual(self.coming(), (0, 0))
+
+    def test_discarded(self) -> None:
+        """What is discarded holds nothing; what is left to be resumed is counted until it is, and then once."""
+        data = os.urandom(4 * MIB)
+        fill = self.fill(data)
+        now(fill.room(len(data)))
+        fill.settle(len(data))
+        now(fill.write(0, [data[: 2 * MIB]]))
+        fill.close()
+        self.assertEqual(self.coming(), (0, 2 * MIB))
+        self.evictor.look()
+        self.assertEqual(self.coming(), (0, 0))
+        with self.evictor.tally.open() as book:
+            self.assertLess(abs(book.left - 2 * MIB), 65536)
+        again = self.fill(data)
+        now(again.room(len(data)))
+        self.assertLess(abs(sum(self.coming()) - 4 * MIB), 65536)
+        with self.evictor.tally.open() as book:
+            self.assertLess(book.left, 65536)
+        now(again.discard())
+        self.assertEqual(self.coming(), (0, 0))
+
+    def test_grows(self) -> None:
+        """A fill of which nobody knows the size is refused where there is no more room, and not before."""
+        fill = self.fill(b"x")
+        now(fill.room(None))
+        data = b"y" * MIB
+        for number in range(10):
+            now(fill.write(number * MIB, [data]))
+        self.assertRaises(NoRoom, now, fill.write(10 * MIB, [data]))
+
+    def test_manifest(self) -> None:
+        """Manifests are stored within the bounds as well."""
+        self.bounds = Bounds(1000, 0, 1.0, 1.0)
+        old = self.blob(1, 600)
+        self.walk()
+        data = b"m" * 500
+        now(self.store.put(Digest.of(data), data))
+        self.assertEqual((self.holds(old), self.held(), self.content()), (False, 500, 500))
+        self.assertRaises(StoreError, now, self.store.put(Digest.of(b"x" * 1001), b"x" * 1001))
+        self.assertEqual(self.coming(), (0, 0))
+
+    def test_two(self) -> None:
+        """Two processes that fetch at once never have more together than the bound, and make room for each other."""
+        _, store = self.another()
+        blob = self.blob(1, 4 * MIB)
+        self.walk()
+        one, two = os.urandom(4 * MIB), os.urandom(4 * MIB)
+        first, second = self.fill(one), self.fill(two, store)
+        for fill in (first, second):
+            now(fill.room(4 * MIB))
+        self.assertFalse(self.holds(blob))
+        third = self.fill(b"z", store)
+        self.assertRaises(NoRoom, now, third.room(4 * MIB))
+        now(first.discard())
+        now(third.room(4 * MIB))
+
+    def test_old_fills_first(self) -> None:
+        """Fills that nobody goes on with for long go before any content; those that somebody does never do."""
+        blob = self.blob(1, 4 * MIB, age=9 * DAY)
+        for name in (b"old", b"new", b"owned"):
+            fill = self.fill(name)
+            now(fill.write(0, [b"x" * MIB]))
+            if name != b"owned":
+                fill.close()
+        self.now += OLD
+        paths = {name: self.layout.fill(DOCKER_IO, Digest.of(name)) for name in (b"old", b"new", b"owned")}
+        for name, place in paths.items():
+            for path in (place.data, place.marks):
+                age = self.now - (2 * OLD if name != b"new" else 60)
+                os.utime(path, (age, age))
+        self.evictor.tally.holders.counted()
+        self.walk()
+        self.evictor.look()
+        self.bounds = Bounds(int(6.9 * MIB), 0, 1.0, 1.0)
+        self.evictor.look()
+        there = {name: (place.data.exists(), place.marks.exists()) for name, place in paths.items()}
+        self.assertEqual(there, {b"old": (False, False), b"new": (True, True), b"owned": (True, True)})
+        self.assertTrue(self.holds(blob))
+
+    def test_abandoned(self) -> None:
+        """A fill that nobody has gone on with for days goes without any need, and whoever still reads it is told."""
+        fill = self.fill(b"x")
+        now(fill.write(0, [b"y" * MIB]))
+        fill.close()
+        self.now += 4 * DAY
+        for path in self.root.glob("ingest/*"):
+            os.utime(path, (self.now - 3.5 * DAY,) * 2)
+        self.evictor.look()
+        self.assertEqual(list(self.root.glob("ingest/*")), [])
+        self.assertEqual(fill.state.value, "failed")
+
+    def test_killed(self) -> None:
+        """What a process held room for that was killed is nobody's; what it had written is counted."""
+        script = f"""
+import os, sys
+from pathlib import Path
+from crcache.evictor import Evictor
+from crcache.settings import Bounds
+from crcache.workers import Inline
+evictor = Evictor(Path({str(self.root)!r}), lambda: Bounds({10 * MIB}, 0, 1.0, 1.0), Inline(), None)
+hold = evictor.space.hold()
+hold.take({8 * MIB})
+hold.landed({3 * MIB})
+evictor.tally.holders.show()
+print("held", flush=True)
+sys.stdin.read()
+"""
+        process = subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_TOP
+        )
+        assert process.stdout is not None and process.stdin is not None
+        try:
+            self.assertEqual(process.stdout.readline(), b"held\n")
+            self.assertEqual(self.coming(), (5 * MIB, 3 * MIB))
+            self.refused(3 * MIB)
+        finally:
+            process.kill()
+            process.stdout.close()
+            process.stdin.close()
+            process.wait()
+        self.evictor.space.hold().take(7 * MIB)
+        with self.evictor.tally.open() as book:
+            self.assertEqual(book.left, 3 * MIB)
+        self.assertEqual(len(list(self.root.glob("eviction/holder-*"))), 1)
