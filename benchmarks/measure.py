@@ -162,7 +162,8 @@ class Course:
     def turn_over(self, kind: Kind, directory: Path, prefix: Sequence[str], samples: Samples) -> None:
         """Pull more than there is room for, and as much where there is; which of them first, alternates.
 
-        A tenth of the files are there before, so that they have to go one by one.
+        A hundredth of the files are there before, and have to go one by one: what has been cached for a while is many
+        small files beside some large ones.
 
         @param directory: empty; for the server's files.
         """
@@ -174,7 +175,7 @@ class Course:
                     self._pull(server, self._first)
                 finally:
                     server.stop()
-                kind.stock(Path(own), self._plan.files // 10)
+                kind.stock(Path(own), self._plan.files // 100)
                 warm_memory(directory, self._plan.few * self._plan.pieces * self._plan.piece)
                 server = kind.begin(Path(own), self.origin, prefix, most)
                 try:
