@@ -170,11 +170,6 @@ class Course:
         ways = [(None, samples.free), (self._plan.kept, samples.full)] if kind.bounded else [(None, samples.free)]
         for most, noted in ways if len(samples.free) % 2 else reversed(ways):
             with tempfile.TemporaryDirectory(dir=directory) as own:
-                server = kind.begin(Path(own), self.origin, prefix, most)
-                try:
-                    self._pull(server, self._first)
-                finally:
-                    server.stop()
                 kind.stock(Path(own), self._plan.files // 100)
                 warm_memory(directory, self._plan.few * self._plan.pieces * self._plan.piece)
                 server = kind.begin(Path(own), self.origin, prefix, most)
@@ -183,8 +178,8 @@ class Course:
                     settle(server.pid)
                     urls = [[server.url(blob.path) for blob in blobs] for blobs in self._pieces]
                     noted.append(pull_all(urls, self._plan.piece))
-                    settle(server.pid)
                     if most is not None:
+                        settle(server.pid)
                         samples.kept.append(_content_below(Path(own)) / most)
                 finally:
                     server.stop()

@@ -127,6 +127,7 @@ class _Plain:
 
 def _stock_crcache(directory: Path, files: int) -> None:
     content = directory / "cache" / "blobs" / "sha256"
+    content.mkdir(parents=True, exist_ok=True)
     for number in range(files):
         data = b"%d" % number
         (content / hashlib.sha256(data).hexdigest()).write_bytes(data)
@@ -201,7 +202,7 @@ class Begin(Protocol):
 class Kind:
     """How to have one.
 
-    @ivar stock: puts so many files into the cache in a directory in which one has run, as if it had cached them.
+    @ivar stock: puts so many files into the cache in a directory, as if one had cached them there.
     @ivar bounded: whether it can be told how much to keep.
     """
 
