@@ -27,6 +27,7 @@ from crcache.gatekeeper import Gatekeeper
 from crcache.grammar.reference import Registry
 from crcache.grants.grants import Grants
 from crcache.grants.place import runtime_directory
+from crcache.host.memory import give_back
 from crcache.insight.metrics import Meter
 from crcache.interfaces import ICache
 from crcache.live import Switched, SwitchedCache, SwitchedUpstream
@@ -94,6 +95,7 @@ class Engine:
             day,
             times=lambda registry: self.config.now.registry(registry).times,
             evicted=self.meter.evicted,
+            over=give_back,
         )
         self.meter.watch_cache(lambda: self.evictor.content, lambda: self.evictor.bound)
         self.store = Filesystem(

@@ -37,8 +37,8 @@ log = Logger()
 GLANCE = 30.0
 #: Seconds of removing in one go.
 TURN = 5.0
-#: Times as long as a walk took until the next, and seconds that this is at least and at most.
-SELDOM = 100.0
+#: Seconds from one walk to the next for each file of content, and in all at least and at most.
+SELDOM = 0.02
 SOONEST = 600.0
 LATEST = 6 * 3600.0
 #: Seconds until there may be another walk after one that has not brought anything.
@@ -70,6 +70,7 @@ class Evictor:
         *,
         times: Callable[[Registry], Times] = lambda registry: Times(),
         evicted: Callable[[int], None] = lambda size: None,
+        over: Callable[[], object] = lambda: None,
         statvfs: Callable[[os.PathLike[str]], os.statvfs_result] = os.statvfs,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -81,6 +82,7 @@ class Evictor:
         @param day: the time of day, in seconds since the epoch.
         @param times: how long a registry's tags live.
         @param evicted: told, in any thread, of the bytes of each file of content that is removed to make room.
+        @param over: called in a thread after each walk, which takes memory.
         @param monotonic: seconds, for the threads.
         """
         layout = self._layout = Layout(directory)
@@ -89,6 +91,7 @@ class Evictor:
         self._day = day
         self._monotonic = monotonic
         self._told = evicted
+        self._over = over
         self._files = self._bytes = 0
         self._stopped = Event()
         self._stopped.set()
@@ -102,7 +105,7 @@ class Evictor:
         self._sweep = Sweep(layout, day, times)
         self._many = False
         self._most: int | None = None
-        self._took, self._walked, self._vain = 0.0, -LATEST, -VAIN
+        self._walked, self._vain = -LATEST, -VAIN
         self._looking, self._walking = LoopingCall(self._look), LoopingCall(self._walk)
         self._looking.clock = self._walking.clock = clock
 
@@ -144,7 +147,10 @@ class Evictor:
 
         @raise OSError: if nobody can tell.
         """
-        left = self._removal.abandoned()
+        try:
+            left = self._removal.abandoned(Pace(self._stopped).step)
+        except Stopped:
+            return
         with self.tally.open() as book:
             self.tally.holders.counted()
             book.left = left
@@ -179,15 +185,15 @@ class Evictor:
         """
         if not self._due():
             return
-        began = self._monotonic()
         try:
             walked = self._walked_over(Pace(self._stopped, self._rest))
             if walked is not None:
-                self._took = self._monotonic() - began
                 self._without_plan(walked)
                 self._swept()
         except Stopped:
             pass
+        finally:
+            self._over()
 
     def _rest(self) -> float:
         return HURRIED if self._hurry.is_set() else REST
@@ -199,7 +205,7 @@ class Evictor:
         if made is None or self._plan.used_up():
             return now - self._walked >= GLANCE
         age = self._day() - made[1]
-        return not 0 <= age < min(max(self._took * SELDOM, SOONEST), LATEST)
+        return not 0 <= age < min(max(self.tally.last.files * SELDOM, SOONEST), LATEST)
 
     def _walked_over(self, pace: Pace) -> Walked | None:
         walked = self._walker.walk(pace)

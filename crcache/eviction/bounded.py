@@ -126,14 +126,14 @@ class Bounded:
         """How things stand, if there is no room; else it is the caller's."""
         try:
             with self._tally.open() as book:
-                book.left = max(book.left - there, 0)
                 found = self.measure(book)
                 self._fit(found, whole)
                 if found.short(more):
-                    book.left += there
                     return found
-                claim()
                 self._tally.holders.show()
+                book.left = max(book.left - there, 0)
+                claim()
+                self._tally.holders.tell()
                 return None
         except OSError:
             # A full disk, for one, on which nothing can be noted: what it has free is known all the same.
@@ -141,7 +141,7 @@ class Bounded:
 
     def _alone(self, more: int, whole: int, claim: Callable[[], None]) -> Measure | None:
         try:
-            found = self._measured(Book(), self._tally.holders.all()[0])
+            found = self._measured(self._tally.last, self._tally.holders.all()[0])
         except OSError as error:
             raise NoRoom(f"{self._layout.root}: {error.strerror}") from error
         self._fit(found, whole)
@@ -151,7 +151,8 @@ class Bounded:
         return None
 
     def _fit(self, found: Measure, whole: int) -> None:
-        if not fits(self._bounds(), found.most, whole):
+        # What is free says little of how much there may be as long as nobody knows how much of it is the cache's.
+        if found.counted and not fits(self._bounds(), found.most, whole):
             raise NoRoom(self._told(whole, found))
 
     def _told(self, whole: int, found: Measure) -> str:
@@ -190,7 +191,7 @@ class Claim:
         """As L{Hold.covers<crcache.store.space.Hold>}."""
         return size <= self._size
 
-    def take(self, size: int, there: int = 0) -> None:
+    def take(self, size: int, there: int = 0, whole: int | None = None) -> None:
         """As L{Hold.take<crcache.store.space.Hold>}."""
         more = size - self._size
         if more <= 0:
@@ -206,7 +207,7 @@ class Claim:
                 self._landed += there
                 self._holders.change(more - there, there)
 
-        self._space.take(more - there, size, there, claim)
+        self._space.take(more - there, size if whole is None else max(whole, size), there, claim)
 
     def landed(self, count: int) -> None:
         """As L{Hold.landed<crcache.store.space.Hold>}."""

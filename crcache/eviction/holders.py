@@ -69,6 +69,11 @@ class Holders:
             self._left = 0
             self._tell()
 
+    def tell(self) -> None:
+        """Tell the other processes now."""
+        with self._lock:
+            self._tell()
+
     def _tell(self) -> None:
         self._told = self._there
         if self._fd >= 0:

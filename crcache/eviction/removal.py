@@ -98,10 +98,13 @@ class Removal:
                 self._follow(freed, most, until, lines)
             return freed
 
-    def abandoned(self) -> int:
-        """Remove fills that nobody has gone on with for days; the bytes of those that are still there."""
+    def abandoned(self, step: Callable[[], object] = lambda: None) -> int:
+        """Remove fills that nobody has gone on with for days; the bytes of those that are still there.
+
+        @param step: called for each name that is looked at.
+        """
         before, left = self._clock() - ABANDONED, 0
-        for each in self._leftovers.look():
+        for each in self._leftovers.look(step):
             if each.written >= before or not self._leftovers.remove(each, before):
                 left += each.size
         return left

@@ -67,13 +67,12 @@ class View:
 
 
 class _Shelf:
-    """Those of one algorithm, side by side: first in buckets, so that few are sorted at a time."""
+    """Those of one algorithm, in buckets by their first byte: so few are sorted at a time, and where they are."""
 
     def __init__(self, algorithm: str) -> None:
         self._length = {"sha256": 32, "sha512": 64}[algorithm]
         self._width = self._length + _MARKS.size
         self._buckets = [bytearray() for _ in range(_BUCKETS)]
-        self._table = bytearray()
         self._starts = [0] * (_BUCKETS + 1)
 
     def add(self, name: bytes, size: int, mtime: int) -> None:
@@ -82,41 +81,37 @@ class _Shelf:
     def settle(self, pace: Pace) -> None:
         width = self._width
         for number, bucket in enumerate(self._buckets):
-            rows = sorted(bytes(bucket[at : at + width]) for at in range(0, len(bucket), width))
+            rows = [bytes(bucket[at : at + width]) for at in range(0, len(bucket), width)]
             # Now and then a directory shows the same name twice, if it changes meanwhile.
-            last = b""
-            for row in rows:
-                if row[: self._length] != last:
-                    self._table += row
-                    last = row[: self._length]
-            self._starts[number + 1] = len(self._table) // width
-            bucket.clear()
+            found = sorted({row[: self._length]: row for row in rows}.values())
+            bucket[:] = b"".join(found)
+            self._starts[number + 1] = self._starts[number] + len(found)
             pace.step(len(rows))
 
     def __len__(self) -> int:
-        return len(self._table) // self._width
+        return self._starts[-1]
 
     def index(self, name: bytes) -> int | None:
-        low, high = self._starts[name[0]], self._starts[name[0] + 1]
+        bucket, width = self._buckets[name[0]], self._width
+        low, high = 0, len(bucket) // width
         while low < high:
             middle = (low + high) // 2
-            found = self._name(middle)
+            found = bucket[middle * width : middle * width + self._length]
             if found == name:
-                return middle
+                return self._starts[name[0]] + middle
             if found < name:
                 low = middle + 1
             else:
                 high = middle
         return None
 
-    def _name(self, index: int) -> bytes:
-        at = index * self._width
-        return bytes(self._table[at : at + self._length])
-
     def at(self, index: int) -> tuple[bytes, int, int]:
-        size, mtime = _MARKS.unpack_from(self._table, index * self._width + self._length)
-        return self._name(index), size, mtime
+        number = bisect_right(self._starts, index) - 1
+        bucket, at = self._buckets[number], (index - self._starts[number]) * self._width
+        size, mtime = _MARKS.unpack_from(bucket, at + self._length)
+        return bytes(bucket[at : at + self._length]), size, mtime
 
     def marks(self) -> Iterator[tuple[int, int]]:
-        for index in range(len(self)):
-            yield _MARKS.unpack_from(self._table, index * self._width + self._length)
+        for bucket in self._buckets:
+            for at in range(self._length, len(bucket), self._width):
+                yield _MARKS.unpack_from(bucket, at)

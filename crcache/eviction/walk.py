@@ -27,10 +27,12 @@ from crcache.store.layout import Layout
 
 #: Seconds after which a draft belongs to nobody: whoever made it was killed.
 DRAFT = 86_400.0
-#: Pairs of a manifest and what it names that are kept in mind; a strangers' registry may have any number.
+#: Pairs of a manifest and what it names that are kept in mind; a stranger's registry may have any number.
 _MOST_EDGES = 8_000_000
 _HEX = {"sha256": re.compile("[0-9a-f]{64}"), "sha512": re.compile("[0-9a-f]{128}")}
 _SECOND = 10**9
+#: See L{crcache.store.files.beside}.
+_DRAFT = re.compile(r"\.[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Walker:
         view = View()
         for directory in self._layout.algorithms():
             self._gather(directory, view, pace)
+        for directory in (self._layout.root, self._layout.ingest, self._layout.eviction):
+            self._tidy(directory, pace)
         view.settle(pace)
         edges = self._edges(view, pace)
         pinned = closure(self._layout, roots(self._layout, pace.step), pace.step)
@@ -118,11 +122,19 @@ class Walker:
                         found = entry.stat(follow_symlinks=False)
                         if stat.S_ISREG(found.st_mode):
                             view.add(directory.name, entry.name, found.st_size, found.st_mtime_ns // _SECOND)
-                    elif entry.name.startswith("."):
+                    else:
                         self._draft(entry)
+
+    def _tidy(self, directory: Path, pace: Pace) -> None:
+        with contextlib.suppress(OSError), os.scandir(directory) as entries:
+            for entry in entries:
+                pace.step()
+                self._draft(entry)
 
     def _draft(self, entry: os.DirEntry[str]) -> None:
         """What a killed process has begun to write. Its times may be those of what it is a second link of."""
+        if not _DRAFT.fullmatch(entry.name):
+            return
         found = entry.stat(follow_symlinks=False)
         if stat.S_ISREG(found.st_mode) and found.st_ctime < self._clock() - DRAFT:
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""How the C library's malloc keeps memory."""
+"""How the C library's malloc keeps memory, and gives it back."""
 
 from __future__ import annotations
 
@@ -25,3 +25,16 @@ def keep_buffers() -> bool:
         return False
     settings = ((_M_MMAP_THRESHOLD, 4 << 20), (_M_TRIM_THRESHOLD, 8 << 20), (_M_ARENA_MAX, 2))
     return all(mallopt(parameter, value) for parameter, value in settings)
+
+
+def give_back() -> bool:
+    """Have malloc give back to the kernel what nothing is in any more, wherever it lies (malloc_trim(3)).
+
+    @return: whether there is a malloc that does.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError):
+        return False
+    trim(0)
+    return True

@@ -21,8 +21,9 @@ _VERDICTS = {
     State.FAILED: Verdict.FAILED,
 }
 _VECTOR = 512
-#: Bytes for which room is made ahead of a body whose size nobody knows.
-_GROWTH = 32 << 20
+#: Bytes for which room is made ahead of a body. Not for all of it at once: an origin can say any length, and nothing
+#: that is of use should have to go before there is something to put in its place.
+AHEAD = 256 << 20
 #: The largest file (off_t).
 _LARGEST = (1 << 63) - 1
 
@@ -58,7 +59,7 @@ class OpenIngest:
         """
         self._workers = workers
         self._syncing = workers if syncing is None else syncing
-        self._written_to = 0
+        self._written_to = self._spent = 0
         self._hold: Hold = Boundless()
         self._making = workers
 
@@ -125,25 +126,29 @@ class OpenIngest:
         self, offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None = None
     ) -> Deferred[None]:
         """As L{IIngest.write<crcache.interfaces.IIngest>}."""
-        end = offset + sum(map(len, buffers))
-        if self._hold.covers(end):
+        self._spent += sum(map(len, buffers))
+        if self._hold.covers(self._spent):
             return self._workers.run(self._write, offset, buffers, also)
-        making = self._making.run(self._more, end)
+        making = self._making.run(self._more, self._spent)
         return making.addCallback(lambda _: self._workers.run(self._write, offset, buffers, also))
 
     def room(self, size: int | None) -> Deferred[None]:
         """As L{IIngest.room<crcache.interfaces.IIngest>}."""
-        return succeed(None) if size is None or self._hold.covers(size) else self._making.run(self._take, size)
+        if size is None or self._hold.covers(min(size, 1)):
+            return succeed(None)
+        return self._making.run(self._begin_with, size)
 
-    def _more(self, end: int) -> None:
-        """Of a body whose size nobody knows, room for some more."""
+    def _begin_with(self, size: int) -> None:
+        there = min(os.fstat(self._data).st_blocks * 512, size)
+        self._spent = max(self._spent, there)
+        self._hold.take(min(size, there + AHEAD), there, size)
+
+    def _more(self, spent: int) -> None:
+        size = self.size
         try:
-            self._take(end + _GROWTH)
+            self._hold.take(spent + AHEAD if size is None else min(spent + AHEAD, max(size, spent)), whole=size)
         except NoRoom:
-            self._take(end)
-
-    def _take(self, size: int) -> None:
-        self._hold.take(size, os.fstat(self._data).st_blocks * 512)
+            self._hold.take(spent, whole=size)
 
     def _write(self, offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None) -> None:
         try:

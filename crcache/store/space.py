@@ -13,10 +13,11 @@ class Hold(Protocol):
     def covers(self, size: int) -> bool:
         """Whether so many bytes in all may be written without asking. Cheap."""
 
-    def take(self, size: int, there: int = 0) -> None:
+    def take(self, size: int, there: int = 0, whole: int | None = None) -> None:
         """Have room for so many bytes in all. Blocks, perhaps while other content is removed.
 
         @param there: bytes of them that are on the disk already.
+        @param whole: bytes of the thing, if there are more to come, for all of which there must be room in principle.
         @raise crcache.errors.NoRoom: if there is none to be had; what was held before still is.
         """
 
@@ -48,7 +49,7 @@ class Boundless:
         """As L{Hold.covers}."""
         return True
 
-    def take(self, size: int, there: int = 0) -> None:
+    def take(self, size: int, there: int = 0, whole: int | None = None) -> None:
         """As L{Hold.take}."""
 
     def landed(self, count: int) -> None:

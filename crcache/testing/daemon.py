@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from crcache.grammar.hosts import HostPattern
 from crcache.grammar.reference import Registry
-from crcache.settings import Config, RegistrySettings
+from crcache.settings import Bounds, Config, RegistrySettings, Share
 
 _LOOPBACK = "tcp:0:interface=127.0.0.1"
 
@@ -51,6 +51,8 @@ class Instance:
         settings.setdefault("listen", (_LOOPBACK,))
         settings.setdefault("admin", _LOOPBACK)
         settings.setdefault("drain_timeout", 0.0)
+        # However full the disk is on which tests are run.
+        settings.setdefault("bounds", Bounds(Share(100), 0, 1.0, 1.0))
         config = Config(cache_directory=directory, **settings)
         named = {Registry.parse(name): url for name, url in origins.items()}
         plain = {

@@ -44,9 +44,12 @@ class EvictionCase(SynchronousTestCase):
     @ivar free: bytes that the file system has left.
     """
 
+    #: Where the directory is made; C{None} is where temporary ones are.
+    where: str | None = None
+
     def setUp(self) -> None:
         """Begin with nothing."""
-        self.root = Path(tempfile.mkdtemp(prefix="crcache-test-")) / "cache"
+        self.root = Path(tempfile.mkdtemp(prefix="crcache-test-", dir=self.where)) / "cache"
         self.addCleanup(shutil.rmtree, self.root.parent, ignore_errors=True)
         self.now = NOW
         self.bounds = Bounds(TOTAL, 0)

@@ -19,6 +19,7 @@ from crcache.eviction.walk import DRAFT
 from crcache.evictor import GLANCE, LATEST, SOONEST
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO, Registry
+from crcache.host.memory import give_back
 from crcache.store.fileingest import FileIngest
 from tests.eviction.case import HOUR, EvictionCase
 from tests.store.case import logged_by
@@ -109,10 +110,11 @@ class CountingTests(EvictionCase):
         self.assertEqual(self.evictor.content, 0)
 
     def test_seldom(self) -> None:
-        """Walks that take long are made seldom, but every six hours all the same."""
+        """Much content is walked over seldom, but every six hours all the same."""
         self.blob(1)
         self.evictor.walk()
-        self.evictor._took = 3600.0
+        with self.evictor.tally.open() as book:
+            book.files = 10_000_000
         made = self.evictor._plan.made()
         self.now += LATEST - 10
         self.evictor.walk()
@@ -205,17 +207,31 @@ class CountingTests(EvictionCase):
         self.meanwhile(lambda: found.append(other._walker.walk(self.pace())))
         self.assertEqual(set(found), {None})
 
+    def test_memory_given_back(self) -> None:
+        """After each walk, and only then, somebody is told that memory can be given back."""
+        told: list[int] = []
+        self.evictor._over = lambda: told.append(1)
+        for expected in (1, 1):
+            self.evictor.walk()
+            self.assertEqual(len(told), expected)
+        self.assertIsInstance(give_back(), bool)
+
     def test_drafts(self) -> None:
-        """What a killed process had begun to write goes after a day; what is being written stays."""
+        """What a killed process had begun to write goes after a day, wherever that is; what is being written stays, and
+        what is called otherwise."""
         self.blob(1)
-        draft = self.root / "blobs" / "sha256" / ".0123456789abcdef"
-        draft.write_bytes(b"x")
-        self.now = draft.stat().st_ctime + DRAFT - 10
         self.walk()
-        self.assertTrue(draft.exists())
-        self.now += 20
+        directories = (self.root, self.root / "blobs" / "sha256", self.root / "ingest", self.root / "eviction")
+        drafts = [directory / ".0123456789abcdef" for directory in directories]
+        others = [directory / name for directory in directories for name in (".keep", ".0123456789abcdeg")]
+        for path in (*drafts, *others):
+            path.write_bytes(b"x")
+        self.now = drafts[0].stat().st_ctime + DRAFT - 100
         self.walk()
-        self.assertFalse(draft.exists())
+        self.assertTrue(all(path.exists() for path in (*drafts, *others)))
+        self.now += 200
+        self.walk()
+        self.assertEqual([path.exists() for path in (*drafts, *others)], [False] * 4 + [True] * 8)
 
     def test_bounded_plan(self) -> None:
         """A plan has a bounded number of lines: those that go first."""

@@ -247,3 +247,36 @@ class LyingTests(EvictionCase):
         self.assertRaises(OSError, self.evictor.look)
         self.assertRaises(OSError, self.walk)
         self.assertFalse(self.root.exists())
+
+
+class TouchTests(EvictionCase):
+    """L{Contents.touch}: that content is needed."""
+
+    def test_touched(self) -> None:
+        """It was used now, or then if that is later than it was; its seal stays."""
+        blob = self.blob(1, age=DAY)
+        contents = self.store.contents
+        for at, expected in ((self.now - 2 * DAY, DAY), (self.now - HOUR, HOUR), (None, 0.0), (self.now - 5, 0.0)):
+            contents.touch(blob, at)
+            found = self.path(blob).stat()
+            self.assertEqual(found.st_mtime_ns // 10**9, int(self.now - expected))
+            self.assertTrue(contents.seals.holds(found, blob))
+
+    def test_broken(self) -> None:
+        """A broken seal stays broken; where times are whole seconds nothing changes, nor where nothing is."""
+        blob = self.blob(1)
+        path = self.path(blob)
+        path.chmod(0o640)
+        path.write_bytes(b"other")
+        self.store.contents.touch(blob)
+        found = path.stat()
+        self.assertEqual(found.st_mtime_ns // 10**9, int(self.now))
+        self.assertFalse(self.store.contents.seals.holds(found, blob))
+        os.utime(path, (5, 5))
+        self.store.contents.touch(blob)
+        self.assertEqual(path.stat().st_mtime, 5)
+        path.unlink()
+        self.store.contents.touch(blob)
+        path.mkdir()
+        self.store.contents.touch(blob)
+        self.assertTrue(path.is_dir())

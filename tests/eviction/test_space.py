@@ -15,6 +15,7 @@ from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO
 from crcache.interfaces import IIngest
 from crcache.settings import Bounds, Share
+from crcache.store import ingest
 from crcache.store.filesystem import Filesystem
 from tests.eviction.case import DAY, HOUR, TOTAL, EvictionCase
 from tests.store.other import now
@@ -221,6 +222,22 @@ class FillTests(EvictionCase):
         now(again.discard())
         self.assertEqual(self.coming(), (0, 0))
 
+    def test_resumed(self) -> None:
+        """What is there of a fill that is gone on with needs no room a second time."""
+        self.bounds = Bounds(10 * MIB + 65536, 0, 1.0, 1.0)
+        blob = self.blob(1, 2 * MIB)
+        fill = self.fill(b"x")
+        fill.settle(8 * MIB)
+        now(fill.write(0, [b"y" * (4 * MIB)]))
+        fill.close()
+        self.evictor.tally.holders.counted()
+        self.walk()
+        self.evictor.look()
+        again = self.fill(b"x")
+        now(again.room(8 * MIB))
+        self.assertTrue(self.holds(blob))
+        self.assertLess(abs(self.coming()[1] - 4 * MIB), 65536)
+
     def test_grows(self) -> None:
         """A fill of which nobody knows the size is refused where there is no more room, and not before."""
         fill = self.fill(b"x")
@@ -229,6 +246,34 @@ class FillTests(EvictionCase):
         for number in range(10):
             now(fill.write(number * MIB, [data]))
         self.assertRaises(NoRoom, now, fill.write(10 * MIB, [data]))
+
+    def test_announced(self) -> None:
+        """What an origin announces has nothing go before it comes; what then comes has others go as it does."""
+        self.patch(ingest, "AHEAD", MIB)
+        blobs = [self.blob(number, MIB, age=number * HOUR) for number in range(9)]
+        self.walk()
+        fill = self.fill(b"x")
+        now(fill.room(8 * MIB))
+        self.assertEqual((self.coming(), self.held()), ((MIB, 0), 9 * MIB))
+        fill.settle(8 * MIB)
+        for number in range(8):
+            now(fill.write(number * MIB, [b"y" * MIB]))
+            self.assertLessEqual(self.held() + sum(self.coming()), 10 * MIB)
+            self.assertGreaterEqual(sum(map(self.holds, blobs)), 9 - number - 1)
+        self.assertEqual((self.coming(), self.held()), ((0, 8 * MIB), 2 * MIB))
+
+    def test_pinned_meanwhile(self) -> None:
+        """A fill that no room can be made for in its middle is given up there, and holds nothing any more."""
+        self.patch(ingest, "AHEAD", MIB)
+        fill = self.fill(b"x")
+        now(fill.room(8 * MIB))
+        fill.settle(8 * MIB)
+        now(fill.write(0, [b"y" * MIB]))
+        self.pin(self.blob(1, 9 * MIB))
+        self.walk()
+        self.assertRaises(NoRoom, now, fill.write(MIB, [b"y" * MIB]))
+        now(fill.discard())
+        self.assertEqual((self.coming(), self.held()), ((0, 0), 9 * MIB))
 
     def test_manifest(self) -> None:
         """Manifests are stored within the bounds as well."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from crcache.errors import NoRoom
 from crcache.facts import Membership, Verdict
 from crcache.grammar.reference import Repository
 from crcache.interfaces import IIngest
@@ -31,7 +30,6 @@ class SlowIngest:
         self.writing: list[Deferred[None]] = []
         self.also: list[Callable[[], None]] = []
         self.front = 0
-        self.lacking: NoRoom | None = None
         self.data = data
         self.opened: list[int] = []
 
@@ -70,8 +68,8 @@ class SlowIngest:
         self.size, self.answered = size, True
 
     def room(self, size: int | None) -> Deferred[None]:
-        """As L{IIngest.room}: there is some, unless C{lacking} says why not."""
-        return succeed(None) if self.lacking is None else fail(self.lacking)
+        """As L{IIngest.room}: there is some."""
+        return succeed(None)
 
     def write(
         self, offset: int, buffers: Sequence[bytes], also: Callable[[Sequence[bytes]], None] | None = None
