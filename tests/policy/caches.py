@@ -1,13 +1,12 @@
-"""Caches to be compared: crcache's own way of choosing what goes, the ideal that it is held to, and others.
+"""Caches to be compared: crcache's own way of choosing what goes, and the ideal that it is held to.
 
 Each is asked for one content after another, keeps what it can, and says whether it had it.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections import OrderedDict, deque
+from collections.abc import Iterator
 from typing import Protocol
 
 from crcache.policy.eviction import depths, effective, fits, lacking, order, surplus
@@ -117,111 +116,42 @@ class Ideal:
         return False
 
 
-class S3Fifo:
-    """Two queues: what is new is in a small one, and gets into the large one if it is asked for again while it is
-    there, or soon after (U{Yang et al., 2023<https://s3fifo.com>}). Shares of bytes."""
+class Planned(Ours):
+    """As crcache, with one bit more for each content: whether it was asked for again an hour or more after it came.
 
-    def __init__(self, trace: Trace, room: int) -> None:
-        self._sizes = trace.sizes
-        self._room = room
-        self._small: OrderedDict[int, None] = OrderedDict()
-        self._main: OrderedDict[int, None] = OrderedDict()
-        self._gone: OrderedDict[int, None] = OrderedDict()
-        self._uses: dict[int, int] = {}
-        self._held = self._new = self._remembered = 0
+    What was not goes first while it is more than a tenth of all, and otherwise in its turn.
+    """
+
+    def __init__(self, trace: Trace, room: int, *, every: float = 6 * HOUR) -> None:
+        super().__init__(trace, room, every=every)
+        self._again: set[int] = set()
 
     def ask(self, item: int, now: float) -> bool:
         """As L{Cache.ask}."""
-        if item in self._uses:
-            self._uses[item] = min(self._uses[item] + 1, 3)
-            return True
-        size = self._sizes[item]
-        if size > self._room:
-            return False
-        while self._held + size > self._room:
-            if self._small and (self._new > self._room // 10 or not self._main):
-                self._leave_small()
-            else:
-                self._leave_main()
-        self._uses[item] = 0
-        self._held += size
-        if item in self._gone:
-            self._forget(item)
-            self._main[item] = None
-        else:
-            self._small[item] = None
-            self._new += size
-        return False
+        if item not in self._times:
+            self._again.discard(item)
+        elif now - self._times[item] > HOUR:
+            self._again.add(item)
+        return super().ask(item, now)
 
-    def _leave_small(self) -> None:
-        item, _ = self._small.popitem(last=False)
-        size = self._sizes[item]
-        self._new -= size
-        if self._uses[item] > 1:
-            self._uses[item] = 0
-            self._main[item] = None
-            return
-        self._drop(item)
-        self._gone[item] = None
-        self._remembered += size
-        while self._remembered > self._room * 9 // 10:
-            self._forget(next(iter(self._gone)))
-
-    def _leave_main(self) -> None:
-        item, _ = self._main.popitem(last=False)
-        if self._uses[item]:
-            self._uses[item] -= 1
-            self._main[item] = None
-        else:
-            self._drop(item)
-
-    def _drop(self, item: int) -> None:
-        del self._uses[item]
-        self._held -= self._sizes[item]
-
-    def _forget(self, item: int) -> None:
-        del self._gone[item]
-        self._remembered -= self._sizes[item]
-
-
-class Gdsf:
-    """Greedy-dual with sizes and frequencies: what has been asked for the most, of what fetching costs for its size,
-    stays, and what has not been asked for grows old (U{Cherkasova, 1998<https://www.hpl.hp.com/techreports/98/HPL-98-69R1.html>})."""
-
-    def __init__(self, trace: Trace, room: int, cost: Callable[[int], float]) -> None:
-        """
-        @param cost: of fetching so many bytes: 1 is for few misses, the size itself for few bytes.
-        """
-        self._sizes = trace.sizes
-        self._room = room
-        self._cost = cost
-        self._uses: dict[int, int] = {}
-        self._worth: dict[int, float] = {}
-        self._heap: list[tuple[float, int]] = []
-        self._age = 0.0
-        self._held = 0
-
-    def ask(self, item: int, now: float) -> bool:
-        """As L{Cache.ask}."""
-        size = self._sizes[item]
-        if item in self._uses:
-            self._uses[item] += 1
-            self._value(item)
-            return True
-        if size > self._room:
-            return False
-        while self._held + size > self._room:
-            worth, other = heapq.heappop(self._heap)
-            if self._worth.get(other) == worth:
-                self._age = worth
-                self._held -= self._sizes[other]
-                del self._worth[other], self._uses[other]
-        self._held += size
-        self._uses[item] = 1
-        self._value(item)
-        return False
-
-    def _value(self, item: int) -> None:
-        worth = self._age + self._uses[item] * self._cost(self._sizes[item]) / self._sizes[item]
-        self._worth[item] = worth
-        heapq.heappush(self._heap, (worth, item))
+    def _order(self, now: float) -> Iterator[tuple[int, int]]:
+        sizes = self._trace.sizes
+        steps = list(super()._order(now))
+        # What a manifest that is used again names is as good as used again.
+        again = set(self._again)
+        for item, _ in steps:
+            if item in again:
+                again.update(self._trace.names.get(item, ()))
+        waiting = {
+            kind: deque(place for place, (item, _) in enumerate(steps) if (item in again) is kind)
+            for kind in (True, False)
+        }
+        held, new = self.held, sum(sizes[steps[place][0]] for place in waiting[False])
+        while waiting[True] or waiting[False]:
+            first = bool(waiting[False]) and (
+                not waiting[True] or new > held // 10 or waiting[False][0] < waiting[True][0]
+            )
+            step = steps[waiting[not first].popleft()]
+            held -= sizes[step[0]]
+            new -= sizes[step[0]] * first
+            yield step

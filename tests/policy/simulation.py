@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 
-from tests.policy.caches import HOUR, Cache, Gdsf, Ideal, Ours, S3Fifo
+from tests.policy.caches import HOUR, Cache, Ideal, Ours, Planned
+from tests.policy.peers import Gdsf, Probation, S3Fifo
 from tests.policy.trace import Trace, trace
 
 #: Of the bytes of everything that is ever asked for.
@@ -20,6 +21,9 @@ CACHES: Mapping[str, Callable[[Trace, int], Cache]] = {
     "crcache, plans a day old": lambda trace, room: Ours(trace, room, every=24 * HOUR),
     "crcache, nothing inherited": lambda trace, room: Ours(trace, room, inherited=False),
     "S3-FIFO": S3Fifo,
+    "LRU, with a bit more": Probation,
+    "crcache, with a bit more": Planned,
+    "crcache, with a bit more, plans ten minutes old": lambda trace, room: Planned(trace, room, every=HOUR / 6),
     "GDSF, for few misses": lambda trace, room: Gdsf(trace, room, lambda size: 1.0),
     "GDSF, for few bytes (LFU with aging)": lambda trace, room: Gdsf(trace, room, float),
 }

@@ -9,7 +9,7 @@ from itertools import product
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.policy.caches import HOUR, Ideal, Ours
-from tests.policy.simulation import ROOMS, hit_ratio
+from tests.policy.simulation import CACHES, ROOMS, hit_ratio
 from tests.policy.trace import Trace, trace
 
 #: Set for a run by hand: 100,000 pulls of 5,000 images instead of half as many, three times, and plans of several ages.
@@ -68,3 +68,13 @@ class HitRatioTests(SynchronousTestCase):
                 self.assertGreater(ratio, 0.97 * ideal, f"{room:.0%}, plans {hours} h old: {ratio:.2%}, {ideal:.2%}")
                 self.assertLessEqual(ours.held, most)
                 self.assertGreater(ours.held, 0.85 * most, "it makes use of its room")
+
+    def test_compared(self) -> None:
+        """Whatever is compared has what it has been given and has had room for, and no more than there was."""
+        small = trace(100, 2000, nodes=5)
+        most = {name: hit_ratio(begin(small, 2 * small.total), small) for name, begin in CACHES.items()}
+        self.assertEqual(len(set(most.values())), 1, most)
+        for name, begin in CACHES.items():
+            ratio = hit_ratio(begin(small, small.total // 10), small)
+            self.assertTrue(0.1 * most[name] < ratio < 0.9 * most[name], f"{name}: {ratio}")
+            self.assertEqual(hit_ratio(begin(small, 0), small), 0, name)
