@@ -41,7 +41,9 @@ TURN = 5.0
 SELDOM = 0.02
 SOONEST = 600.0
 LATEST = 6 * 3600.0
-#: Seconds until there may be another walk after one that has not brought anything.
+#: Seconds for each file from one walk to the next if there is a hurry.
+HASTE = 0.0005
+#: Seconds until somebody who needs room may walk after a walk that has not brought anything.
 VAIN = 10.0
 #: Seconds between two rounds over what is known of content.
 SWEEP = 6 * 3600.0
@@ -105,7 +107,7 @@ class Evictor:
         self._sweep = Sweep(layout, day, times)
         self._many = False
         self._most: int | None = None
-        self._walked, self._vain = -LATEST, -VAIN
+        self._seen, self._walked, self._vain = 0, -LATEST, -SOONEST
         self._looking, self._walking = LoopingCall(self._look), LoopingCall(self._walk)
         self._looking.clock = self._walking.clock = clock
 
@@ -200,10 +202,11 @@ class Evictor:
 
     def _due(self) -> bool:
         now, made = self._monotonic(), self._plan.made()
-        if self.tally.last.content is None or self._hurry.is_set():
-            return now - self._vain >= VAIN
-        if made is None or self._plan.used_up():
-            return now - self._walked >= GLANCE
+        unknown = self.tally.last.content is None
+        if unknown or self._hurry.is_set() or made is None or self._plan.used_up():
+            # All that is left may be pinned, or not to be removed: no reason to walk all the time.
+            vain = not unknown and now - self._vain < SOONEST
+            return not vain and now - self._walked >= max(GLANCE / 2, self._seen * HASTE)
         age = self._day() - made[1]
         return not 0 <= age < min(max(self.tally.last.files * SELDOM, SOONEST), LATEST)
 
@@ -211,7 +214,8 @@ class Evictor:
         walked = self._walker.walk(pace)
         if walked is not None:
             now = self._walked = self._monotonic()
-            self._vain = now if walked.files and not walked.lines else -VAIN
+            self._seen = walked.files
+            self._vain = now if walked.files and not walked.lines else -SOONEST
             self._hurry.clear()
         return walked
 

@@ -153,11 +153,11 @@ class CheckConfigTests(CommandCase):
 
     def test_mistake(self) -> None:
         """A mistake is the one line on stderr, and status 1."""
-        path = self.save("\ncache:\n  max-size: 80%\n")
+        path = self.save("\ncache:\n  most-size: 80%\n")
         for flags in [(), ("--json",)]:
             status, out, err = self.run_main("check-config", "-c", path, *flags)
             self.assertEqual((status, out, err.count("\n")), (1, "", 1))
-            self.assertTrue(err.startswith(f"crcache: {path}:3: cache: unknown key 'max-size'"), err)
+            self.assertTrue(err.startswith(f"crcache: {path}:3: cache: unknown key 'most-size'"), err)
 
     def test_end_to_end(self) -> None:
         """The same from a shell: nothing else is printed."""

@@ -10,11 +10,11 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from crcache.engine import Engine
-from crcache.errors import ConfigError
+from crcache.errors import ConfigError, NoRoom
 from crcache.grammar.hosts import HostPattern
 from crcache.grammar.reference import Registry
 from crcache.secret import Secret
-from crcache.settings import Config, Credential, Credentials, RegistrySettings, UpstreamSettings
+from crcache.settings import Bounds, Config, Credential, Credentials, RegistrySettings, UpstreamSettings
 
 HARBOR = Registry("harbor.test")
 
@@ -42,6 +42,19 @@ class NamesTests(SynchronousTestCase):
         self.assertEqual(self.hosts(engine, *names), ["registry-1.docker.io"])
         engine.use(replace(self.config, registries={HARBOR: named}))
         self.assertEqual(self.hosts(engine, *names), list(names[:-2]))
+
+    def test_bounds(self) -> None:
+        """How large the cache may be: from a reload on, as that says."""
+        self.config = replace(self.config, bounds=Bounds(1000, 0))
+        self.config.cache_directory.mkdir()
+        engine = self.engine()
+        hold = engine.evictor.space.hold()
+        engine.evictor._stopped.clear()
+        self.addCleanup(engine.evictor.stop)
+        engine.evictor.walk()
+        self.assertIn("1000 bytes", str(self.assertRaises(NoRoom, hold.take, 2000)))
+        engine.use(replace(self.config, bounds=Bounds(5000, 0)))
+        hold.take(2000)
 
     def test_proxies(self) -> None:
         """A proxy, which nothing could be asked without, wherever it is named."""

@@ -1,7 +1,8 @@
-"""What must stay: all that is pinned, and all that it names. All of it blocks."""
+"""What must stay: all that is pinned, and all that it names; and what tags keep. All of it blocks."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -62,6 +63,22 @@ def _names(path: Path, step: Callable[[], object]) -> list[str]:
     except OSError:
         pass
     return found
+
+
+def tagged(layout: Layout, step: Callable[[], object] = lambda: None) -> Iterator[tuple[Digest, int]]:
+    """What tags mean, and when each was last asked for, in seconds since the epoch: clients that have the content ask
+    for nothing else.
+
+    @param step: called for each name that is looked at.
+    """
+    for _, _, path in repositories(layout, step):
+        with contextlib.suppress(OSError), os.scandir(path / "_tags") as entries:
+            for entry in entries:
+                step()
+                found = tag_from(read_small(Path(entry.path), None))
+                if found is not None:
+                    with contextlib.suppress(OSError):
+                        yield found.digest, int(entry.stat(follow_symlinks=False).st_mtime)
 
 
 def roots(layout: Layout, step: Callable[[], object] = lambda: None) -> set[Digest]:

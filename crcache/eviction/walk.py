@@ -14,7 +14,7 @@ from pathlib import Path
 from crcache.errors import CrcacheError
 from crcache.eviction.naming import named
 from crcache.eviction.pace import Pace
-from crcache.eviction.pinned import closure, roots
+from crcache.eviction.pinned import closure, roots, tagged
 from crcache.eviction.plan import MOST, Plan, line
 from crcache.eviction.state import locked
 from crcache.eviction.tally import Tally
@@ -91,7 +91,12 @@ class Walker:
         edges = self._edges(view, pace)
         pinned = closure(self._layout, roots(self._layout, pace.step), pace.step)
         keep = [index for index in map(view.index, pinned) if index is not None]
-        times = effective(view.times(pace), edges, keep, now=int(self._clock()), rest=pace.rest)
+        used = view.times(pace)
+        for digest, when in tagged(self._layout, pace.step):
+            at = view.index(digest)
+            if at is not None:
+                used[at] = max(used[at], when)
+        times = effective(used, edges, keep, now=int(self._clock()), rest=pace.rest)
         deep = depths(len(view), edges, rest=pace.rest)
         lines = bytearray()
         for count, index in enumerate(order(times, deep, rest=pace.rest)):

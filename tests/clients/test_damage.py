@@ -18,7 +18,7 @@ from crcache.store.marks import HEADER, SEGMENT, Marks, State
 from crcache.testing.content import noise
 from crcache.testing.daemon import Instance
 from crcache.testing.script import Fault
-from tests.clients.case import IMPATIENT, REPO, ClientCase, blob_path, eventually, manifest_path
+from tests.clients.case import IMPATIENT, REPO, ClientCase, blob_path, eventually, manifest_path, remove
 from tests.web.cases import pause
 
 MIB = 1 << 20
@@ -396,7 +396,7 @@ class PowerCutTests(ClientCase):
         await self.settled(daemon)
         self.assertHit(await self.ask(self.target, to=daemon))
         await daemon.stop()
-        shutil.rmtree(self.root)
+        remove(self.root)
         self.root.mkdir()
 
     async def test_zeros(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import gc
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
@@ -22,7 +21,7 @@ from crcache.settings import UpstreamSettings
 from crcache.store import content, contents, fileingest, filesystem, ingest, repositories
 from crcache.testing.content import noise
 from crcache.testing.script import Fault
-from tests.clients.case import IMPATIENT, REPO, ClientCase, blob_path, eventually, manifest_path
+from tests.clients.case import IMPATIENT, REPO, ClientCase, blob_path, eventually, manifest_path, remove
 from tests.clients.http import Answer
 
 MIB = 1 << 20
@@ -198,7 +197,7 @@ class FillingTests(DiskCase):
         rule = self.origin.fault(Fault(stall=2 * MIB), "blob")
         answer = await self.begin(self.target)
         await answer.until(MIB)
-        shutil.rmtree(self.cache.config.cache_directory)
+        remove(self.cache.config.cache_directory)
         rule.release()
         self.assertRight(await answer.end())
         await self.cached_again()

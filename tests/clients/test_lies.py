@@ -66,10 +66,11 @@ class LieCase(ClientCase):
         self.cache = self.instance(upstream=IMPATIENT)
 
     def files(self) -> dict[str, bytes]:
-        """All files below the cache directory, and what is in them; but for the note that a repository is private."""
+        """All files below the cache directory, and what is in them; but for the note that a repository is private, and
+        those that say how much there is."""
         root = self.cache.config.cache_directory
-        noted = root / "registries" / NAME / REPO
-        files = [path for path in root.rglob("*") if path.is_file() and path.parent != noted]
+        others = (root / "registries" / NAME / REPO, root / "eviction")
+        files = [path for path in root.rglob("*") if path.parent not in others and path.is_file()]
         return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
     def assertNotWhole(self, answer: Answer, lie: str) -> None:

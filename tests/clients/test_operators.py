@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from base64 import b64encode
 
 from twisted.logger import LogEvent, eventAsText
@@ -14,7 +13,7 @@ from crcache.settings import Credential, Credentials
 from crcache.testing.auth import Basic, Tokens, basic
 from crcache.testing.content import digest_of, noise
 from crcache.testing.script import Fault
-from tests.clients.case import IMPATIENT, NAME, REPO, ClientCase, blob_path, eventually, manifest_path
+from tests.clients.case import IMPATIENT, NAME, REPO, ClientCase, blob_path, eventually, manifest_path, remove
 from tests.web.cases import pause
 
 DATA = noise(100_000)
@@ -83,7 +82,7 @@ class HealthTests(ClientCase):
         directory = self.cache.config.cache_directory
         self.assertEqual((await self.admin("/healthz")).status, 200)
         self.assertEqual((await self.admin("/readyz")).status, 200)
-        shutil.rmtree(directory)
+        remove(directory)
         answer = await self.admin("/readyz")
         self.assertEqual(answer.status, 503)
         (reason,) = json.loads(answer.body)["reasons"]
@@ -100,7 +99,7 @@ class HealthTests(ClientCase):
     async def test_pulls_without_it(self) -> None:
         """Pulls go on while the cache directory is gone."""
         image = self.origin.add_image(REPO, "1.0")
-        shutil.rmtree(self.cache.config.cache_directory)
+        remove(self.cache.config.cache_directory)
         for _ in range(2):
             self.assertEqual((await self.ask(manifest_path("1.0"))).body, image.manifest)
             answer = await self.ask(blob_path(image.layers[0]))

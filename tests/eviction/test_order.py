@@ -57,6 +57,19 @@ class OrderTests(EvictionCase):
         self.within(self.held() - 1)
         self.assertEqual([self.holds(each) for each in (own, shared, kept, new)], [False, True, True, True])
 
+    def test_tagged(self) -> None:
+        """A tag that is asked for keeps its image, though all who ask have that already and want no more of it."""
+        layer, loose = self.blob(1, age=9 * DAY), self.blob(2, age=DAY)
+        image = self.manifest([layer], age=9 * DAY)
+        self.tag(image)
+        tag = self.layout.tag(DOCKER_IO, ALPINE, LATEST)
+        os.utime(tag, (self.now - 8 * DAY,) * 2)
+        self.walk()
+        self.assertEqual(self.plan(), [image, layer, loose])
+        self.assertIsNotNone(now(self.store.tag(DOCKER_IO, ALPINE, LATEST)))
+        self.walk()
+        self.assertEqual(self.plan(), [loose, image, layer])
+
     def test_pinned(self) -> None:
         """What is pinned stays with all that it names, however old: by tag as that means now, or by digest."""
         layer, other = self.blob(1, age=90 * DAY), self.blob(2, age=80 * DAY)
@@ -141,6 +154,26 @@ class OrderTests(EvictionCase):
         self.evictor._walked = -1e9
         self.evictor.walk()
         self.assertEqual(self.plan(), [blob])
+
+
+class HurryTests(EvictionCase):
+    """More than there may be, and nothing that could go."""
+
+    def test_pinned(self) -> None:
+        """It is walked in a hurry once, and then as seldom as ever, until there is something that could go."""
+        self.pin(self.blob(1))
+        self.walk()
+        self.bounds = Bounds(500, 0, 1.0, 1.0)
+        walks: list[int] = []
+        self.patch(self.evictor._walker, "walk", lambda pace: walks.append(1))
+        for _ in range(20):
+            self.evictor._walked = -1e9
+            self.evictor.look()
+            self.evictor.walk()
+        self.assertEqual(walks, [])
+        self.evictor._vain = -1e9
+        self.evictor.walk()
+        self.assertEqual(walks, [1])
 
 
 class LyingTests(EvictionCase):

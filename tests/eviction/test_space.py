@@ -153,7 +153,7 @@ class SpaceTests(EvictionCase):
         self.walk()
         self.bounds = Bounds(2 * MIB, 0, 1.0, 1.0)
         self.evictor._hurry.set()
-        self.evictor._vain = -1e9
+        self.evictor._walked = -1e9
         self.evictor.walk()
         self.assertEqual(self.held(), 2 * MIB)
 

@@ -103,22 +103,22 @@ class FullTests(_DiskScene):
         self.kept(self.large)
 
     def test_evicted(self) -> None:
-        """With room for one of two layers, whichever is pulled has the other go, and no pull fails. What is being held
-        room for when the daemon is killed is nobody's when it starts again."""
-        self.remount(f"size={4 * _ROOM}")
-        daemon = self.daemon(settings={"cache": {"max-size": "75%", "min-free": "0"}})
-        other = make_image(self.directory / "layout", "o", [40 * MIB])
+        """With room for one of two layers, whichever is pulled has the other go, and no pull fails; nor after the
+        daemon was killed, and has started again."""
+        daemon = self.daemon(settings={"cache": {"max-size": "6MiB", "min-free": "0", "high-watermark": "100%"}})
+        other = make_image(self.directory / "layout", "o", [4 * MIB])
         self.origin.publish(other, _REPOSITORY)
-        for image, gone in ((self.large, other), (other, self.large), (self.large, other)):
+        for image, gone in ((self.small, other), (other, self.small)):
             self.pull(image)
             until("the layer is in its place", self.file(image).exists)
             self.assertFalse(self.file(gone).exists())
             self.containerd.forget()
         self.assertEqual(self.warnings(daemon, "no room for"), 0)
-        self.assertGreater(daemon.metrics("crcache_evicted_bytes_total"), 80 * MIB)
+        self.assertGreater(daemon.metrics("crcache_evicted_bytes_total"), 4 * MIB)
         daemon.kill()
         daemon.restart()
-        self.kept(other)
+        self.kept(self.small)
+        self.assertFalse(self.file(other).exists())
 
     def test_read_only(self) -> None:
         """What is kept is served, what is not is passed through; once the disk can be written it is kept."""
