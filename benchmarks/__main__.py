@@ -44,11 +44,14 @@ def main() -> None:
         try:
             for number in range(plan.rounds):
                 # Each is first, second and third in turn: none has always the same one before it.
-                for name, begin in _rotated(list(SERVERS.items()), number):
+                for name, kind in _rotated(list(SERVERS.items()), number):
                     print(f"round {number + 1} of {plan.rounds}: {name}", file=sys.stderr, flush=True)
                     with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=scratch) as directory:
                         prefix = [program("taskset"), "--cpu-list", str(cores[0])]
-                        course.run(begin, Path(directory), prefix, samples[name])
+                        course.run(kind, Path(directory), prefix, samples[name])
+                        course.start(kind, Path(directory), prefix, samples[name])
+                    with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=scratch) as directory:
+                        course.turn_over(kind, Path(directory), prefix, samples[name])
         finally:
             course.stop()
     servers = {name: figures(its, plan) for name, its in samples.items()}

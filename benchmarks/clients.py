@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import subprocess
 import time
 import urllib.request
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.real.processes import program
@@ -34,6 +36,47 @@ def pull(url: str, size: int, clients: int = 1) -> float:
     if wrong:
         raise Failed(f"{len(wrong)} of {clients} clients of {url} failed, the first with {wrong[0]!r}")
     return seconds
+
+
+def pull_all(urls: Sequence[Sequence[str]], size: int) -> float:
+    """Have one client for each of these lists pull all in it, one after another, and throw it away.
+
+    @param size: of each body, in bytes.
+    @return: seconds until the last client has the last body.
+    @raise Failed: if one body was not whole.
+    """
+    command = [program("curl"), "--silent", "--noproxy", "*", "--write-out", "%{http_code} %{size_download}\n"]
+    begun = time.monotonic()
+    children = [
+        subprocess.Popen(
+            [*command, *(word for url in each for word in ("--output", "/dev/null", url))],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for each in urls
+    ]
+    said = [line for child in children for line in child.communicate()[0].splitlines()]
+    seconds = time.monotonic() - begun
+    if said != [f"200 {size}"] * sum(map(len, urls)):
+        raise Failed(f"not all bodies were whole: {sorted(set(said))}")
+    return seconds
+
+
+def first_answer(url: str, size: int) -> None:
+    """Come back when there is a whole body of this size to be had, asking again as long as there is none.
+
+    @raise Failed: if that takes a minute.
+    """
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            with opener.open(url, timeout=60) as answer:
+                if len(answer.read()) == size:
+                    return
+        except (OSError, http.client.HTTPException):
+            time.sleep(0.005)
+    raise Failed(f"{url}: no answer for a minute")
 
 
 def right_bodies(url: str, digest: str, clients: int) -> int:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.clients import pull, right_bodies
+from benchmarks.clients import Failed, first_answer, pull, pull_all, right_bodies
 from benchmarks.memory import forget_peak, peak, resident, settle, warm_memory
-from benchmarks.servers import Server
+from benchmarks.servers import Kind, Server
 from tests.real.statics import StaticOrigin
 
 MIB = 1 << 20
 _PIECE = 16 * MIB
+_SMALL = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,9 @@ class Plan:
     @ivar crowd: of the cold blob that many clients pull at once.
     @ivar rounds: how often each server starts anew, with an empty cache.
     @ivar warm: how often the warm pulls are repeated in a round.
+    @ivar files: in the cache of a server that is started.
+    @ivar pieces: of each of a few clients, who pull one cold blob after another.
+    @ivar piece: of such a blob.
     """
 
     layer: int = 500 * MIB
@@ -33,9 +39,17 @@ class Plan:
     many: int = 20
     rounds: int = 3
     warm: int = 3
+    files: int = 100_000
+    pieces: int = 16
+    piece: int = 8 * MIB
+
+    @property
+    def kept(self) -> int:
+        """Bytes that may be kept where room has to be made all the time: a sixth of what is pulled, or less."""
+        return self.few * self.pieces * self.piece // 6
 
 
-QUICK = Plan(layer=16 * MIB, crowd=8 * MIB, rounds=1, warm=1)
+QUICK = Plan(layer=16 * MIB, crowd=8 * MIB, rounds=1, warm=1, files=500, pieces=6, piece=MIB)
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,10 @@ class Samples:
     @ivar right: how many of the many clients of an extra, untimed crowd on another cold blob got the right bytes.
     @ivar idle: resident memory before the first request.
     @ivar above: peak resident memory over all of a round, less C{idle}.
+    @ivar start: with many files in the cache, until one of them is served.
+    @ivar free: until a few clients have all of many cold blobs, with room for all of them.
+    @ivar full: the same, with room for few; nothing for a server that cannot be told so.
+    @ivar kept: what is kept afterwards, of what may be.
     """
 
     cold: list[float] = field(default_factory=list)
@@ -68,6 +86,10 @@ class Samples:
     right: list[int] = field(default_factory=list)
     idle: list[int] = field(default_factory=list)
     above: list[int] = field(default_factory=list)
+    start: list[float] = field(default_factory=list)
+    free: list[float] = field(default_factory=list)
+    full: list[float] = field(default_factory=list)
+    kept: list[float] = field(default_factory=list)
 
 
 class Course:
@@ -81,26 +103,21 @@ class Course:
         self._layer = self._make(plan.layer)
         self._crowd = self._make(plan.crowd)
         self._check = self._make(plan.crowd)
+        self._pieces = [[self._make(plan.piece) for _ in range(plan.pieces)] for _ in range(plan.few)]
         self.origin.start()
 
     def stop(self) -> None:
         """End the origin. Idempotent."""
         self.origin.stop()
 
-    def run(
-        self,
-        begin: Callable[[Path, StaticOrigin, Sequence[str]], Server],
-        directory: Path,
-        prefix: Sequence[str],
-        samples: Samples,
-    ) -> None:
+    def run(self, kind: Kind, directory: Path, prefix: Sequence[str], samples: Samples) -> None:
         """One round of one server, from an empty cache.
 
         @param directory: empty; for the server's files.
         @param prefix: the command that keeps the server on its core.
         """
         plan = self._plan
-        server = begin(directory, self.origin, prefix)
+        server = kind.begin(directory, self.origin, prefix)
         try:
             settle(server.pid)
             samples.idle.append(resident(server.pid))
@@ -123,6 +140,50 @@ class Course:
         finally:
             server.stop()
 
+    def start(self, kind: Kind, directory: Path, prefix: Sequence[str], samples: Samples) -> None:
+        """Start one whose cache has many files, and have one of them.
+
+        @param directory: the one in which it has just L{run}.
+        @raise Failed: if it was not in the cache.
+        """
+        kind.stock(directory, self._plan.files)
+        os.sync()
+        before = self.origin.sent(self._first.digest)
+        begun = time.monotonic()
+        server = kind.begin(directory, self.origin, prefix)
+        try:
+            first_answer(server.url(self._first.path), self._first.size)
+            samples.start.append(time.monotonic() - begun)
+            if self.origin.sent(self._first.digest) != before:
+                raise Failed("what had been cached was fetched again")
+        finally:
+            server.stop()
+
+    def turn_over(self, kind: Kind, directory: Path, prefix: Sequence[str], samples: Samples) -> None:
+        """Pull more than there is room for, and as much where there is; which of them first, alternates.
+
+        A hundredth of the files are there before, and have to go one by one: what has been cached for a while is many
+        small files beside some large ones.
+
+        @param directory: empty; for the server's files.
+        """
+        ways = [(None, samples.free), (self._plan.kept, samples.full)] if kind.bounded else [(None, samples.free)]
+        for most, noted in ways if len(samples.free) % 2 else reversed(ways):
+            with tempfile.TemporaryDirectory(dir=directory) as own:
+                kind.stock(Path(own), self._plan.files // 100)
+                warm_memory(directory, self._plan.few * self._plan.pieces * self._plan.piece)
+                server = kind.begin(Path(own), self.origin, prefix, most)
+                try:
+                    first_answer(server.url(self._first.path), self._first.size)
+                    settle(server.pid)
+                    urls = [[server.url(blob.path) for blob in blobs] for blobs in self._pieces]
+                    noted.append(pull_all(urls, self._plan.piece))
+                    if most is not None:
+                        settle(server.pid)
+                        samples.kept.append(_content_below(Path(own)) / most)
+                finally:
+                    server.stop()
+
     def _pull(self, server: Server, blob: Blob, clients: int = 1) -> float:
         seconds = pull(server.url(blob.path), blob.size, clients)
         # So that no pull pays for what the one before left to be written.
@@ -141,3 +202,9 @@ class Course:
         path = self.origin.publish_blob(file, "team/app", digest)
         file.unlink()
         return Blob(path, digest, size)
+
+
+def _content_below(directory: Path) -> int:
+    """Bytes in files that are no configuration, log or record."""
+    sizes = (path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    return sum(size for size in sizes if size > _SMALL)

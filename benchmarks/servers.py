@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -30,7 +32,7 @@ http {{
     uwsgi_temp_path {directory}/uwsgi;
     sendfile on;
     tcp_nopush on;
-    proxy_cache_path {directory}/cache levels=1:2 keys_zone=blobs:10m inactive=1d use_temp_path=off;
+    proxy_cache_path {directory}/cache levels=1:2 keys_zone=blobs:{zone}m inactive=1d use_temp_path=off{bound};
     upstream origin {{
         server 127.0.0.1:{origin};
         keepalive 16;
@@ -59,7 +61,7 @@ http {{
 
 
 class Server(Protocol):
-    """One of them, running, with nothing in its cache."""
+    """One of them, running."""
 
     @property
     def pid(self) -> int:
@@ -75,8 +77,10 @@ class Server(Protocol):
 class Crcache:
     """crcache, with its defaults."""
 
-    def __init__(self, directory: Path, origin: StaticOrigin, prefix: Sequence[str]) -> None:
-        self._daemon = Daemon(directory, {_NAME: {"url": origin.url, "ca": str(origin.ca)}}, prefix=prefix)
+    def __init__(self, directory: Path, origin: StaticOrigin, prefix: Sequence[str], most: int | None = None) -> None:
+        settings = {} if most is None else {"cache": {"max-size": f"{most}B"}}
+        registries = {_NAME: {"url": origin.url, "ca": str(origin.ca)}}
+        self._daemon = Daemon(directory, registries, prefix=prefix, settings=settings)
 
     @property
     def pid(self) -> int:
@@ -121,16 +125,44 @@ class _Plain:
         self._process.stop()
 
 
-def nginx(directory: Path, origin: StaticOrigin, prefix: Sequence[str]) -> Server:
+def _stock_crcache(directory: Path, files: int) -> None:
+    content = directory / "cache" / "blobs" / "sha256"
+    content.mkdir(parents=True, exist_ok=True)
+    for number in range(files):
+        data = b"%d" % number
+        (content / hashlib.sha256(data).hexdigest()).write_bytes(data)
+
+
+def nginx(directory: Path, origin: StaticOrigin, prefix: Sequence[str], most: int | None = None) -> Server:
     """nginx's C{proxy_cache}, one worker; C{proxy_cache_lock} lets one of many clients fetch."""
     port = free_port()
     configuration = directory / "nginx.conf"
-    configuration.write_text(_NGINX.format(directory=directory, origin=origin.port, port=port, ca=origin.ca))
+    bound = "" if most is None else f" max_size={most // 1024}k"
+    configuration.write_text(
+        _NGINX.format(
+            # Of memory that all its processes share: 1 MiB for 8,000 files.
+            directory=directory,
+            origin=origin.port,
+            port=port,
+            ca=origin.ca,
+            zone=20,
+            bound=bound,
+        )
+    )
     return _Plain(["nginx", "-c", str(configuration), "-p", str(directory), "-e", "stderr"], directory, port, prefix)
 
 
-def docker_registry(directory: Path, origin: StaticOrigin, prefix: Sequence[str]) -> Server:
-    """docker-registry as a pull-through cache (C{proxy.remoteurl})."""
+def _stock_nginx(directory: Path, files: int) -> None:
+    # It has each file's name from the key, and looks at the rest when it is asked for.
+    for number in range(files):
+        name = hashlib.md5(b"%d" % number).hexdigest()
+        path = directory / "cache" / name[-1] / name[-3:-1] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"%d" % number)
+
+
+def docker_registry(directory: Path, origin: StaticOrigin, prefix: Sequence[str], most: int | None = None) -> Server:
+    """docker-registry as a pull-through cache (C{proxy.remoteurl}). It knows no bound."""
     port = free_port()
     configuration = directory / "registry.yml"
     settings = {
@@ -146,9 +178,42 @@ def docker_registry(directory: Path, origin: StaticOrigin, prefix: Sequence[str]
     return _Plain(["docker-registry", "serve", str(configuration)], directory, port, prefix, environment)
 
 
+def _stock_docker_registry(directory: Path, files: int) -> None:
+    for number in range(files):
+        data = b"%d" % number
+        name = hashlib.sha256(data).hexdigest()
+        path = directory / "storage" / "docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+class Begin(Protocol):
+    """Starts one."""
+
+    def __call__(self, directory: Path, origin: StaticOrigin, prefix: Sequence[str], most: int | None = None) -> Server:
+        """
+        @param directory: for its files; what it cached there the last time is there.
+        @param prefix: the command that keeps it on its core.
+        @param most: how many bytes it may keep; C{None}: any number.
+        """
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How to have one.
+
+    @ivar stock: puts so many files into the cache in a directory, as if one had cached them there.
+    @ivar bounded: whether it can be told how much to keep.
+    """
+
+    begin: Begin
+    stock: Callable[[Path, int], None]
+    bounded: bool = True
+
+
 #: By the names that the results carry; the first two are the ones compared.
-SERVERS: dict[str, Callable[[Path, StaticOrigin, Sequence[str]], Server]] = {
-    "crcache": Crcache,
-    "nginx": nginx,
-    "docker-registry": docker_registry,
+SERVERS: dict[str, Kind] = {
+    "crcache": Kind(Crcache, _stock_crcache),
+    "nginx": Kind(nginx, _stock_nginx),
+    "docker-registry": Kind(docker_registry, _stock_docker_registry, bounded=False),
 }

@@ -547,8 +547,9 @@ class LateTests(SynchronousTestCase):
         (late / "cache" / "VERSION").write_text("99\n")
         late.rename(self.directory / "mount")
         self.assertEqual(process.wait(20), 1)
-        line = f"crcache: cache directory {self.directory}/mount/cache: its layout is '99', this release knows '1'\n"
-        self.assertEqual((self.directory / "err").read_text(), line)
+        line = f"crcache: cache directory {self.directory}/mount/cache: its layout is '99', this release knows '1': "
+        advice = "take the later release, or an empty directory\n"
+        self.assertEqual((self.directory / "err").read_text(), line + advice)
         self.assertNotIn("Traceback", (self.directory / "out").read_text())
         self.assertFalse((self.directory / "pid").exists())
 

@@ -17,6 +17,8 @@ log = Logger()
 
 #: What a directory without C{VERSION} may hold besides the layout's own names, and drafts, whose names have a dot.
 _OTHERS = frozenset({"lost+found"})
+#: Bytes of C{VERSION}, whichever release's.
+_LONGEST = 64
 
 
 def check(layout: Layout) -> bool:
@@ -24,7 +26,7 @@ def check(layout: Layout) -> bool:
 
     What a power cut has left empty, or nothing but zeros, is as good as missing in a directory like ours.
 
-    @raise StoreError: if the layout is another release's.
+    @raise StoreError: if the layout is another release's, or there is no telling.
     @raise OSError: as open(2), read(2).
     """
     try:
@@ -32,19 +34,25 @@ def check(layout: Layout) -> bool:
     except FileNotFoundError:
         return False
     try:
-        file = stat.S_ISREG(os.fstat(fd).st_mode)
-        found = os.read(fd, 64)
+        file = os.fstat(fd)
+        if not stat.S_ISREG(file.st_mode):
+            raise StoreError(f"cache directory {layout.root}: {layout.version.name} is no file")
+        found = os.read(fd, _LONGEST)
     finally:
         os.close(fd)
-    version = found.decode(errors="replace").strip()
-    if version == VERSION:
+    said = found.decode(errors="replace").strip()
+    if said == VERSION and file.st_size <= _LONGEST:
         return True
-    if file and not found.strip(b"\0") and _ours(layout):
+    if not found.strip(b"\0") and _ours(layout):
         problem = f"{layout.version} is empty; it is written anew"
         told, path = "the cache directory was damaged: {problem}", str(layout.version)
         log.warn(told, event=events.CONTENT_DAMAGED, problem=problem, path=path)
         return False
-    raise StoreError(f"cache directory {layout.root}: its layout is {version[:20]!r}, this release knows {VERSION!r}")
+    later = said.isdecimal() and int(said) > int(VERSION)
+    raise StoreError(
+        f"cache directory {layout.root}: its layout is {said[:20]!r}, this release knows {VERSION!r}: "
+        + ("take the later release, or an empty directory" if later else "take another directory")
+    )
 
 
 def _ours(layout: Layout) -> bool:

@@ -15,15 +15,18 @@ class BenchTests(Scene):
 
     def test_quick(self) -> None:
         """
-        Every server gives every figure; crcache has the origin send a crowd's blob once, and every body of the
-        crowd's is right.
+        Every server gives every figure; crcache has the origin send a crowd's blob once, every body of the crowd's is
+        right, and it keeps what it may, however fast more comes.
         """
         results = self.directory / "results.json"
         run([sys.executable, "-m", "benchmarks", "--quick", "--json", str(results)], directory=ROOT)
         servers = json.loads(results.read_text())["servers"]
         self.assertEqual(set(servers), {"crcache", "nginx", "docker-registry"})
         for name, figures in servers.items():
-            for figure in ("cold", "warm", "warm_few", "crowd", "idle_bytes"):
+            for figure in ("cold", "warm", "warm_few", "crowd", "idle_bytes", "start", "pieces"):
                 self.assertGreater(figures[figure], 0, f"{name}: {figure}")
         self.assertEqual(servers["crcache"]["crowd_copies"], 1)
         self.assertEqual(servers["crcache"]["crowd_wrong_bodies"], 0)
+        self.assertGreater(servers["crcache"]["turnover"], 0)
+        self.assertGreater(servers["crcache"]["kept"], 0.1)
+        self.assertLessEqual(servers["crcache"]["kept"], 1)

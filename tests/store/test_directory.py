@@ -13,7 +13,7 @@ from pathlib import Path
 from twisted.logger import formatEvent
 
 from crcache import events
-from crcache.errors import StoreError
+from crcache.errors import StoreAway, StoreError
 from crcache.facts import Membership, TagEntry
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO, Registry, Repository, Tag
@@ -173,6 +173,7 @@ class StartTests(DirectoryCase):
     def _refused(self, root: Path) -> str:
         error = self.assertRaises(StoreError, Filesystem(root, Inline(), self.clock).start)
         assert isinstance(error, StoreError)
+        self.assertNotIsInstance(error, StoreAway)
         self.assertIn(str(root), error.message)
         self.assertNotIn("\n", error.message)
         return error.message
@@ -195,15 +196,28 @@ class StartTests(DirectoryCase):
         """Another release's directory is refused, and nothing in it is touched."""
         other = self.root / "other"
         other.mkdir()
-        for version in ("2\n", "\n", "x" * 100_000, "\x00\n\n", "1 1"):
-            (other / "VERSION").write_text(version)
+        long = "1" + " " * 100 + "0"
+        odd = (b"\n", b"\0\n\n", b"1 1", b"-1", b"\xff\xfe1", "\u0661".encode())
+        for version in (b"2\n", b"x" * 100_000, long.encode(), *odd):
+            (other / "VERSION").write_bytes(version)
             self.assertIn("layout", self._refused(other))
             self.assertEqual(os.listdir(other), ["VERSION"])
+            self.assertEqual((other / "VERSION").read_bytes(), version)
         (other / "objects").mkdir()
         (other / "VERSION").write_text("")
         self.assertIn("layout", self._refused(other))
         self.assertEqual(sorted(os.listdir(other)), ["VERSION", "objects"])
         self.assertEqual((other / "VERSION").read_text(), "")
+
+    def test_advice(self) -> None:
+        """The line says what to do: a later release's directory is that release's; nobody knows whose another is.
+        However much the file holds, the line is short."""
+        path = self.root / "VERSION"
+        for version, advice in (("2", "the later release, or an empty"), ("0", "another"), ("x" * 9000, "another")):
+            path.write_text(version)
+            line = self._refused(self.root)
+            self.assertTrue(line.endswith(f": take {advice} directory"), line)
+            self.assertLess(len(line), len(str(self.root)) + 150)
 
     async def test_damaged_version(self) -> None:
         """A VERSION that a power cut has left empty, or as zeros, is written anew, and the log says so; what is there
