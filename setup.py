@@ -45,7 +45,8 @@ setup(
         "PyYAML >= 6.0",
         "prometheus-client >= 0.16",
     ],
-    # Only where systemd is, whose headers it is built with; distributions have it ready-made.
-    extras_require={"systemd": ["systemd-python >= 234"]},
+    # Only where systemd is, whose headers it is built with; distributions have it ready-made. And only where there is a
+    # bucket.
+    extras_require={"systemd": ["systemd-python >= 234"], "s3": ["botocore >= 1.29"]},
     zip_safe=False,
 )

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 
 from crcache.access import Access
 from crcache.blobs import Blobs
@@ -41,8 +41,10 @@ from crcache.settings import Config, Credentials
 from crcache.sources import ISource, Sources
 from crcache.store.checker import Checker
 from crcache.store.filesystem import Filesystem
+from crcache.store.layout import Layout
 from crcache.store.usage import Usage
 from crcache.threads import Threads
+from crcache.tier.tier import Tier, bucket_hosts
 from crcache.upstream.client import Upstream
 from crcache.upstream.health import Health
 from crcache.upstream.proxy import Proxies
@@ -88,6 +90,14 @@ class Engine:
         self.meter = Meter(self._names)
         self.usage = Usage(config.cache_directory, threads.disk, reactor)
         self.meter.watch_cache(lambda: self.usage.content, lambda: self.usage.room)
+        self.tier = Tier(
+            reactor,
+            environ,
+            Layout(config.cache_directory).uploads,
+            threads,
+            lambda *known: self._privacies.newest(*known),  # noqa: PLW0108
+            day,
+        )
         self.store = Filesystem(
             config.cache_directory,
             threads.disk,
@@ -97,6 +107,7 @@ class Engine:
             noting=threads.noting,
             parents=config.make_parents,
             changed=self.usage.changed,
+            noted=self.tier.noted,
             timer=reactor,
         )
         self.scrub = Scrub(
@@ -110,15 +121,18 @@ class Engine:
         self._helpers = Helpers(threads.helping, reactor, self._programs.ask)
         self._keys = Keyring(config.credentials, self._helpers, self.names_registry)
         self.upstream = SwitchedUpstream(self._upstream(config, self._keys))
-        self._privacies = Privacies(self.store, day, self._refusal_ttl)
+        self._kept = self.tier.over(self.store, self.grants)
+        self.tier.use(config)
+        self.meter.watch_bucket(self.tier.describe)
+        self._privacies = Privacies(self._kept, day, self._refusal_ttl)
         self._witness = Witness(self.upstream, self.grants, self._privacies)
-        self._near: tuple[ISource, ...] = ()
+        self._near: tuple[ISource, ...] = self.tier.near
         self._sources = Sources(lambda: self._near, self._witness)
         # Half of the connections are left to those who fetch in their turn.
         room = Room(lambda: self.config.now.upstream.max_connections // 2)
         tools = Tools(
             reactor,
-            self.store,
+            self._kept,
             self._sources,
             threads.hashing,
             self.meter,
@@ -127,6 +141,7 @@ class Engine:
             room=room,
             stall=self._stall,
             opening=self._opening,
+            lied=self.tier.lied,
         )
         self.fills = Fills(tools)
         self._cache = SwitchedCache(Closed(waiting))
@@ -140,6 +155,7 @@ class Engine:
         self.usage.start()
         self.scrub.start()
         self.grants.start()
+        self.tier.start()
         self._cache.use(self._story(self.config.now))
 
     def use(self, config: Config) -> None:
@@ -152,6 +168,8 @@ class Engine:
         # What is still asked of a retired upstream is asked with what that one had.
         keys = Keyring(config.credentials, self._helpers, self.names_registry)
         upstream = self._upstream(config, keys)
+        self.tier.use(config)
+        self._near = self.tier.near
         self._keys = keys
         self._adopt(config)
         self.upstream.use(upstream)
@@ -181,10 +199,10 @@ class Engine:
         self.meter.name(self._names)
 
     def close_upstream(self) -> Deferred[None]:
-        """Abort all connections to origins, and end credential helpers. Fires when the last connection is gone."""
+        """Abort all connections to origins and bucket, and end credential helpers. Fires when the last one is gone."""
         self._programs.end()
         self._helpers.end()
-        return self.upstream.close()
+        return gatherResults([self.upstream.close(), self.tier.stop()]).addCallback(lambda _: None)
 
     def failing(self) -> list[dict[str, object]]:
         """The registries that fail at the moment, as JSON can carry it; all that nobody has named are C{other}."""
@@ -210,7 +228,7 @@ class Engine:
         )
 
     def _story(self, config: Config) -> ICache:
-        store, hashing, clock = self.store, self._threads.hashing, self._day
+        store, hashing, clock = self._kept, self._threads.hashing, self._day
         origin = Origin(self._sources, self._privacies)
         keep = config.cache_manifests
         patience = config.upstream.first_byte_timeout + config.upstream.stall_timeout / 2
@@ -256,4 +274,6 @@ def _hosts(config: Config, environ: Mapping[str, str]) -> set[str]:
     settings = [config.registry(registry) for registry in _named(config)]
     urls = [url for each in settings for url in each.urls]
     trusted = [pattern.host for each in settings for pattern in each.trusted_hosts]
-    return {*(urlsplit(url).hostname or "" for url in urls), *trusted, *Proxies(config.upstream.proxy, environ).hosts}
+    bucket = [] if config.s3 is None else bucket_hosts(config.s3)
+    found = {*(urlsplit(url).hostname or "" for url in urls), *trusted, *bucket}
+    return {*found, *Proxies(config.upstream.proxy, environ).hosts}

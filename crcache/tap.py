@@ -148,6 +148,7 @@ def build(
             "connections": clients.connections,
             "requests_in_flight": clients.busy,
             "failing": engine.failing(),
+            "s3": engine.tier.describe(),
             "cache_bytes": engine.usage.content,
             "cache_max_bytes": engine.usage.room,
         },

@@ -24,6 +24,8 @@ class Threads:
     @ivar helping: runs credential helpers.
     @ivar noting: notes who may read. Registries of strangers can have this take long: nothing else waits for it.
     @ivar granting: writes grants down. Not more: what is granted and then refused must be noted in this order.
+    @ivar signing: signs questions to a bucket, and has the keys for that renewed.
+    @ivar uploading: reads and hashes what is uploaded to a bucket.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -38,6 +40,8 @@ class Threads:
         self.helping = Workers(reactor, HELPER_THREADS, "crcache-helpers")
         self.noting = Workers(reactor, 1, "crcache-noting")
         self.granting = Workers(reactor, 1, "crcache-granting")
+        self.signing = Workers(reactor, 4, "crcache-signing")
+        self.uploading = Workers(reactor, 2, "crcache-uploading")
 
     @property
     def all(self) -> list[Workers]:

@@ -34,6 +34,14 @@ cache:
   tag-ttl: 2m
   stale-if-error: 1d
   negative-ttl: 0
+  s3:
+    bucket: kept
+    endpoint: https://S3.example.com:9000/
+    region: r1
+    prefix: a/b
+    path-style: no
+    ca: tls/ca.pem
+    timeout: 1s
 upstream:
   connect-timeout: 1s
   first-byte-timeout: 2s

@@ -113,7 +113,7 @@ class MistakeTests(ConfigCase):
             ("reach: {trusted-hosts: []}", "trusted-hosts"),
             ("cache: {max-size: 80%}", "max-size"),
             ("cache: {min-free: 5%}", "min-free"),
-            ("cache: {s3: {bucket: x}}", "s3"),
+            ("cache: {s3: {access-key: x}}", "access-key"),
             ("access: verify", "access"),
             ("registries: {x.io: {allow: [y]}}", "allow"),
             ("registries: {x.io: {retries: 5}}", "retries"),

@@ -45,8 +45,8 @@ MAY_IMPORT = {
     "credentials": "credentials_file credentials_source errors events grammar secret settings watching workers",
     "config_reach": "grammar settings yaml_file",
     "config_registries": "config_reach credentials_file errors grammar pem secret settings units values yaml_file",
-    "config": "config_listening config_reach config_registries credentials_file credentials_source endpoints errors"
-    " grammar settings units values yaml_file",
+    "config": "config_listening config_reach config_registries config_s3 credentials_file credentials_source endpoints"
+    " errors grammar settings units values yaml_file",
     "options": "config endpoints errors grammar settings units values yaml_file",
     "nodes": "errors",
     "commands": "config credentials errors facts grammar nodes settings store units upstream workers",
@@ -57,6 +57,9 @@ MAY_IMPORT = {
     "privacies": "events errors facts grammar interfaces policy",
     "sources": "facts interfaces",
     "threads": "workers",
+    "tier": "events errors facts flow grammar granting interfaces policy settings sources store telling threads"
+    " upstream workers",
+    "config_s3": "grammar pem settings values yaml_file",
     "witness": "facts grammar granting interfaces policy privacies",
     "telling": "errors events",
     "origin": "asks errors facts flow grammar interfaces privacies",
@@ -97,6 +100,7 @@ STANDARD_LIBRARY_ONLY = {"errors", "events", "secret", "grammar", "units", "asks
 #: What setup.py declares, by the names it is imported by.
 DECLARED = {
     "OpenSSL",
+    "botocore",
     "cryptography",
     "idna",
     "prometheus_client",

@@ -32,6 +32,9 @@ class Reports(Protocol):
     def answered(self, size: int | None, repository: Repository | None) -> None:
         """The origin agreed to send the body."""
 
+    def doubted(self) -> None:
+        """What comes is from somebody near, whom nobody has to believe before the verdict. Before L{answered}."""
+
     def moved(self) -> None:
         """There may be more to read."""
 

@@ -63,6 +63,7 @@ class Filesystem:
         noting: Workers | None = None,
         parents: bool = False,
         changed: Callable[[Digest, int, int], None] = lambda digest, before, after: None,
+        noted: Callable[[Registry, Repository, Membership], None] = lambda registry, repository, member: None,
         timer: IReactorTime | None = None,
     ) -> None:
         """
@@ -72,12 +73,13 @@ class Filesystem:
         @param noting: note who may read, which takes the longer the more a repository names; by default C{workers} do.
         @param parents: make the directories above it as well, instead of waiting for what is mounted there.
         @param changed: told, in any thread, how many bytes of a digest's content there were before, and are now.
+        @param noted: told, in any thread, of each membership as it is known once it has been noted.
         @param timer: what is waited for the disk by, but in fills; C{None} is for ever.
         """
         self._layout = Layout(root)
         self._parents = parents
         self.contents = Contents(self._layout, clock, changed)
-        self._known = Repositories(self._layout, clock)
+        self._known = Repositories(self._layout, clock, noted)
         self._checking: dict[Digest, list[Deferred[None]]] = {}
         self._hashing = workers if hashing is None else hashing
         self._noting = workers if noting is None else noting
