@@ -69,7 +69,8 @@ class NodesTests(Scene):
         until("the uploads", all_there, seconds)
 
     def test_second_node(self) -> None:
-        """The second's cold pull sends nothing to the registry; nor does the third's need one, by its tag either."""
+        """The second's cold pull sends nothing to the registry; bytes in the bucket that are not what their name says
+        cost the third's no more than time, and are replaced; the fourth's needs no registry, by its tag either."""
         first = self.node("one")
         self.pull(first)
         self.uploaded(first)
@@ -82,16 +83,34 @@ class NodesTests(Scene):
         second = self.node("two")
         self.pull(second)
         self.assertEqual(len(self.origin.served()), served)
+        third = self._lied_to()
         self.origin.stop()
-        third = self.node("three")
-        self.pull(third)
-        status = json.loads(third.admin("/api/status"))["s3"]
+        fourth = self.node("four")
+        self.pull(fourth)
+        status = json.loads(fourth.admin("/api/status"))["s3"]
         self.assertEqual((status["problem"], status["uploads"], status["waiting"]), (None, 0, 0))
         self.assertGreater(status["received"], 70 * MIB)
+        self.assertGreater(fourth.metrics("crcache_s3_answers_total", result="hit"), 5)
         # In no line of theirs is a signature, or a key.
-        for node in (first, second, third):
+        for node in (first, second, third, fourth):
             self.assertNotIn("X-Amz-Signature", node.said())
             self.assertNotIn(SECRET, node.said())
+
+    def _lied_to(self) -> Daemon:
+        client = self.gateway.client()
+        digest, size = next((each, size) for each, size in self.image.blobs.items() if 4 * MIB < size < 10 * MIB)
+        (key,) = self.gateway.keys(self.bucket, f"blobs/sha256/{digest.partition(':')[2]}")
+        client.put_object(Bucket=self.bucket, Key=key, Body=b"\0" * size)
+        node = self.node("three")
+        self.pull(node)
+        self.assertIn(key, node.said())
+
+        def right() -> bool:
+            keys = self.gateway.keys(self.bucket, key)
+            return bool(keys) and client.get_object(Bucket=self.bucket, Key=key)["Body"].read(4) != b"\0" * 4
+
+        until("it is right again", right, 30)
+        return node
 
     def test_together(self) -> None:
         """Of two nodes that have pulled the same at once only one uploads each thing."""
@@ -112,7 +131,6 @@ class NodesTests(Scene):
         self.addCleanup(self._serve)
         node = self.node("one")
         self.assertLess(self.pull(node), 10)
-        self.assertLess(self.pull(self.node("two")), 10)
         self.assertGreater(waiting(node), 0)
         node.stop()
         self._serve()
@@ -128,7 +146,6 @@ class NodesTests(Scene):
         node.restart()
         self.uploaded(node)
         self.assertEqual(begun(), [])
-        self.assertEqual(self.pull(self.node("three")) > 0, True)
 
     def _serve(self) -> None:
         if not self.gateway.alive:
@@ -141,25 +158,6 @@ class NodesTests(Scene):
         self.assertLess(self.pull(node), 10)
         self.assertIn("InvalidAccessKeyId", node.said())
         self.assertEqual(self.gateway.keys(self.bucket), [])
-
-    def test_lies(self) -> None:
-        """Bytes in the bucket that are not what their name says cost no pull, and are replaced."""
-        first = self.node("one")
-        self.pull(first)
-        self.uploaded(first)
-        client = self.gateway.client()
-        digest, size = next((each, size) for each, size in self.image.blobs.items() if 4 * MIB < size < 10 * MIB)
-        (key,) = self.gateway.keys(self.bucket, f"blobs/sha256/{digest.partition(':')[2]}")
-        client.put_object(Bucket=self.bucket, Key=key, Body=b"\0" * size)
-        second = self.node("two")
-        self.pull(second)
-        self.assertIn(key, second.said())
-
-        def right() -> bool:
-            keys = self.gateway.keys(self.bucket, key)
-            return bool(keys) and client.get_object(Bucket=self.bucket, Key=key)["Body"].read(4) != b"\0" * 4
-
-        until("it is right again", right, 30)
 
 
 @functools.cache
