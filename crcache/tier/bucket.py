@@ -87,6 +87,8 @@ class Bucket:
         self._clock = reactor
         self._exchanger = Exchanger(reactor, reactor, connecting, environ)
         self._signing = signing
+        self._asking: set[Deferred[Exchange]] = set()
+        self._closed = False
         self._signer = Signer(settings.region) if signer is None else signer
 
     async def ask(
@@ -106,17 +108,26 @@ class Bucket:
         @raise Failed: if there is none.
         """
         seconds = self.settings.timeout if seconds is None else seconds
+        if self._closed:
+            raise Failed(f"{self.name} is not asked any more")
         asking = Deferred.fromCoroutine(self._ask(method, key, headers or {}, parameters, body))
+        self._asking.add(asking)
 
         def late() -> Exception:
             return Failed(f"{self.name} did not answer within {seconds:g} s", silent=True)
 
         try:
             return await within(asking, seconds, self._clock, late)
-        except (CancelledError, Failed):
+        except CancelledError:
+            if self._closed:
+                raise Failed(f"{self.name} is not asked any more") from None
+            raise
+        except Failed:
             raise
         except CrcacheError as problem:
             raise Failed(f"{self.name}: {problem.message}") from None
+        finally:
+            self._asking.discard(asking)
 
     async def _ask(
         self,
@@ -198,7 +209,10 @@ class Bucket:
         return Failed(told + hint, refused=refused, status=reply.status)
 
     def close(self) -> Deferred[None]:
-        """Abort all connections. Fires when the last is gone."""
+        """Abort all connections, and ask nothing more. Fires when the last is gone."""
+        self._closed = True
+        for asking in list(self._asking):
+            asking.cancel()
         return self._exchanger.close()
 
     def retire(self) -> None:

@@ -121,6 +121,7 @@ class Queue:
         self._clock = clock
         self._most = most
         self._count = -1
+        self._idle: tuple[int | None, float] = (None, 0.0)
 
     def add(self, entry: Entry) -> None:
         """Note it, in the place of what was noted of the same thing before.
@@ -145,7 +146,11 @@ class Queue:
 
     def due(self, most: int) -> tuple[list[str], float | None]:
         """The oldest that may be tried now, and when the next may be; C{None} if there is none."""
-        now = self._clock()
+        now, changed = self._clock(), self._changed()
+        seen, nothing_before = self._idle
+        if changed is not None and changed == seen and now < nothing_before < now + 86400:
+            # Looking at thousands that wait takes a while.
+            return [], nothing_before
         found: list[tuple[float, str]] = []
         names = self._names()
         self._count = len(names)
@@ -160,6 +165,7 @@ class Queue:
             else:
                 found.append((entry.since, name))
         found.sort()
+        self._idle = (None, 0.0) if found or later is None else (changed, later)
         return [name for _, name in found[:most]], later
 
     def take(self, name: str) -> Lease | None:
@@ -180,6 +186,13 @@ class Queue:
         finally:
             if not kept:
                 os.close(fd)
+
+    def _changed(self) -> int | None:
+        """When a file of it last came or went."""
+        try:
+            return os.stat(self._directory).st_mtime_ns
+        except OSError:
+            return None
 
     def _names(self) -> list[str]:
         try:

@@ -24,7 +24,7 @@ _MOST_PARTS = 10_000
 _SLOWEST = 64 << 10
 _PIECE = 1 << 20
 #: Seconds for calling an upload off: whoever stops is waited for.
-_GOODBYE = 5.0
+_GOODBYE = 2.0
 _UPLOAD = re.compile(rb"<UploadId>([^<]{1,1024})</UploadId>")
 _DONE = b"<CompleteMultipartUploadResult"
 

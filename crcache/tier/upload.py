@@ -7,10 +7,9 @@ import os
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 
 from crcache.facts import Fetched, Membership
-from crcache.flow.shared import Shared
 from crcache.grammar.digest import Digest
 from crcache.grammar.length import parse_length
 from crcache.interfaces import IStore
@@ -69,7 +68,7 @@ class Upload:
         self._counts = counts
         self._workers = workers
         self._day = day
-        self._contents: Shared[None] = Shared()
+        self._contents: dict[Digest, DeferredLock] = {}
 
     async def run(self, lease: Lease) -> None:
         """All of it.
@@ -98,7 +97,12 @@ class Upload:
         file = os.fdopen(body.open(), "rb", buffering=0)
         size = body.size or 0
         del body
-        await self._contents.join(digest, lambda: self._stored(lease, digest, file, size))
+        # What another entry has just uploaded is found there then.
+        turn = self._contents.setdefault(digest, DeferredLock())
+        async with _Turn(turn):
+            await self._stored(lease, digest, file, size)
+        if not (turn.locked or turn.waiting):
+            self._contents.pop(digest, None)
         privacy = await self._disk.privacy(entry.registry, entry.repository)
         if privacy is not None:
             await self._put(self._keys.privacy(entry.registry, entry.repository), privacy_record(privacy))
@@ -212,3 +216,16 @@ class Upload:
             raise self._bucket.failure(reply)
         if reply.status == 404 and reply.code not in ("", "NoSuchKey"):
             raise self._bucket.failure(reply)
+
+
+class _Turn:
+    """With older releases of Twisted a lock is no context manager."""
+
+    def __init__(self, lock: DeferredLock) -> None:
+        self._lock = lock
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()

@@ -23,7 +23,7 @@ log = Logger()
 
 #: Uploads at a time, and entries that are taken from the queue at once.
 AT_ONCE = 2
-_BATCH = 64
+_BATCH = 1000
 #: Seconds between two looks at the queue, into which other processes put theirs.
 LOOK = 10.0
 #: Seconds over which many nodes that have just fetched the same thing begin to upload it.

@@ -69,16 +69,21 @@ class NodesTests(Scene):
         until("the uploads", all_there, seconds)
 
     def test_second_node(self) -> None:
-        """The second's cold pull sends nothing to the registry; bytes in the bucket that are not what their name says
-        cost the third's no more than time, and are replaced; the fourth's needs no registry, by its tag either."""
-        first = self.node("one")
-        self.pull(first)
-        self.uploaded(first)
+        """Of two nodes that have pulled the same at once one uploads each thing. A third's cold pull sends nothing to
+        the registry. Bytes in the bucket that are not what their name says cost a fourth's no more than time, and are
+        replaced. A fifth's needs no registry, by its tag either."""
+        first, other = self.node("one"), self.node("other")
+        for node in (first, other):
+            self.pull(node)
+        for node in (first, other):
+            self.uploaded(node)
+        self._once()
         self.assertEqual(
             {key.rpartition("/")[2] for key in self.gateway.keys(self.bucket, "blobs/")},
             {digest.partition(":")[2] for digest in self.image.digests},
         )
         self.assertEqual(self.gateway.client().list_multipart_uploads(Bucket=self.bucket).get("Uploads", []), [])
+        # Both nodes' answers are in its log by now.
         served = len(self.origin.settled(self.image))
         second = self.node("two")
         self.pull(second)
@@ -92,9 +97,15 @@ class NodesTests(Scene):
         self.assertGreater(status["received"], 70 * MIB)
         self.assertGreater(fourth.metrics("crcache_s3_answers_total", result="hit"), 5)
         # In no line of theirs is a signature, or a key.
-        for node in (first, second, third, fourth):
+        for node in (first, other, second, third, fourth):
             self.assertNotIn("X-Amz-Signature", node.said())
             self.assertNotIn(SECRET, node.said())
+
+    def _once(self) -> None:
+        for key in self.gateway.keys(self.bucket, "blobs/"):
+            parts = 3 if key.endswith(self.image.largest.partition(":")[2]) else 1
+            done = [status for status in self.gateway.answered("PUT", f"{self.bucket}/{key}") if status == 200]
+            self.assertEqual(len(done), parts, key)
 
     def _lied_to(self) -> Daemon:
         client = self.gateway.client()
@@ -111,18 +122,6 @@ class NodesTests(Scene):
 
         until("it is right again", right, 30)
         return node
-
-    def test_together(self) -> None:
-        """Of two nodes that have pulled the same at once only one uploads each thing."""
-        nodes = [self.node("one"), self.node("two")]
-        for node in nodes:
-            self.pull(node)
-        for node in nodes:
-            self.uploaded(node)
-        for key in self.gateway.keys(self.bucket, "blobs/"):
-            parts = 3 if key.endswith(self.image.largest.partition(":")[2]) else 1
-            done = [status for status in self.gateway.answered("PUT", f"{self.bucket}/{key}") if status == 200]
-            self.assertEqual(len(done), parts, key)
 
     def test_killed(self) -> None:
         """A service that dies costs a moment once; what is pulled meanwhile is uploaded when it is back, by another

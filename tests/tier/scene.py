@@ -60,6 +60,8 @@ class Node:
             service.stop()
         for workers in self.engine.workers:
             workers.stop()
+        # What they had at hand arrives a moment later.
+        await pause(0.01)
 
     async def ask(self, ask: Ask) -> Any:
         """The outcome."""

@@ -159,6 +159,19 @@ class QueueTests(TestCase):
             process.send_signal(signal.SIGKILL)
         self.assertIsNotNone(self.queue.take(ONE.file))
 
+    def test_many(self) -> None:
+        """As long as nothing can be done, nothing is read; what comes meanwhile is seen."""
+        self.queue.add(ONE)
+        lease = self.queue.take(ONE.file)
+        assert lease is not None
+        lease.note(after=1500.0)
+        self.assertEqual(self.queue.due(10), ([], 1500.0))
+        os.chmod(self.directory / ONE.file, 0)
+        os.truncate(self.directory / ONE.file, 0)
+        self.assertEqual(self.queue.due(10), ([], 1500.0))
+        self.queue.add(TWO)
+        self.assertEqual(self.queue.due(10)[0], [TWO.file])
+
     def test_name(self) -> None:
         """It is where the layout says, which knows its name."""
         self.assertEqual(Layout(self.root).uploads, self.directory)
