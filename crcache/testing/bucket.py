@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import time
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -33,6 +35,7 @@ class FakeBucket(FakeRegistry):
     @ivar bucket: what it is called.
     @ivar objects: what is in it.
     @ivar uploads: multipart uploads that have been begun and not ended: their parts, by their ids.
+    @ivar begun: of which object each is, and since when, in seconds since the epoch.
     @ivar conditional: whether it knows C{If-None-Match} of a PUT.
     """
 
@@ -41,6 +44,7 @@ class FakeBucket(FakeRegistry):
         self.bucket = bucket
         self.objects: dict[str, bytes] = {}
         self.uploads: dict[str, dict[int, bytes]] = {}
+        self.begun: dict[str, tuple[str, float]] = {}
         self.conditional = True
         self._count_uploads = 0
 
@@ -78,7 +82,10 @@ class FakeBucket(FakeRegistry):
         return _Reply(200, b"", {"ETag": _tag(body)})
 
     def _multipart(self, method: str, key: str, query: dict[str, list[str]], request: Request, body: bytes) -> _Reply:
+        if "uploads" in query and method == "GET":
+            return self._listed(query["prefix"][0])
         if "uploads" in query:
+            self.begun[f"upload-{self._count_uploads + 1}"] = key, time.time()
             self._count_uploads += 1
             upload = f"upload-{self._count_uploads}"
             self.uploads[upload] = {}
@@ -100,6 +107,15 @@ class FakeBucket(FakeRegistry):
         self.objects[key] = b"".join(parts[number] for number in sorted(parts))
         del self.uploads[query["uploadId"][0]]
         return _Reply(200, b"<CompleteMultipartUploadResult></CompleteMultipartUploadResult>")
+
+    def _listed(self, prefix: str) -> _Reply:
+        found = "".join(
+            f"<Upload><Key>{key}</Key><UploadId>{upload}</UploadId>"
+            f"<Initiated>{datetime.fromtimestamp(when, UTC).isoformat()}</Initiated></Upload>"
+            for upload, (key, when) in self.begun.items()
+            if upload in self.uploads and key.startswith(prefix)
+        )
+        return _Reply(200, f"<ListMultipartUploadsResult>{found}</ListMultipartUploadsResult>".encode())
 
     def _ranged(self, request: Request, data: bytes | None, code: str, fault: Fault) -> _Reply:
         return _error(404, code) if data is None else super()._ranged(request, data, code, fault)

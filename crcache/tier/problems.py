@@ -29,3 +29,7 @@ class Wrong(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+
+class Elsewhere(Exception):
+    """Somebody else is uploading it."""

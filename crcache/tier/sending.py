@@ -7,12 +7,13 @@ import hashlib
 import os
 import re
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import BinaryIO
 
 from crcache.grammar.digest import Digest
 from crcache.tier.bucket import PATIENCE, Bucket, Reply
 from crcache.tier.bytes import FilePart
-from crcache.tier.problems import Failed, Wrong
+from crcache.tier.problems import Elsewhere, Failed, Wrong
 from crcache.workers import Workers
 
 #: Bytes from which on content goes in parts, and those of each.
@@ -26,6 +27,10 @@ _PIECE = 1 << 20
 #: Seconds for calling an upload off: whoever stops is waited for.
 _GOODBYE = 2.0
 _UPLOAD = re.compile(rb"<UploadId>([^<]{1,1024})</UploadId>")
+_BEGUN = re.compile(rb"<Upload>(.{1,4096}?)</Upload>", re.DOTALL)
+_FIELD = re.compile(rb"<(Key|UploadId|Initiated)>([^<]{1,1024})</")
+#: Seconds after which an upload that somebody else has begun is not waited for.
+_ABANDONED = 3600.0
 _DONE = b"<CompleteMultipartUploadResult"
 
 
@@ -59,6 +64,7 @@ class Sending:
         @param began: told of a multipart upload that somebody will have to abort if this does not end; and of C{""}.
         @param over: replace what is there.
         @return: how many bytes; C{None} if somebody else was faster.
+        @raise Elsewhere: if somebody else has begun to upload it in parts.
         @raise Wrong: if the file is not what its name says; nothing is there then.
         @raise Failed: if the bucket does not take it.
         """
@@ -69,7 +75,7 @@ class Sending:
             raise Wrong("holds other bytes than its name says")
         if size < self._large:
             return await self._whole(key, file, size, sums[0], over)
-        return await self._parts(key, file, size, part, sums, began)
+        return await self._parts(key, file, size, part, sums, began, over)
 
     async def _whole(self, key: str, file: BinaryIO, size: int, md5: str, over: bool) -> int | None:
         headers = {"Content-MD5": md5, **({} if over else {"If-None-Match": "*"})}
@@ -91,6 +97,7 @@ class Sending:
         part: int,
         sums: list[str],
         began: Callable[[str], Awaitable[None]],
+        over: bool,
     ) -> int | None:
         begun = await self._bucket.reply("POST", key, parameters=[("uploads", "")], seconds=PATIENCE)
         found = _UPLOAD.search(begun.body)
@@ -100,6 +107,8 @@ class Sending:
         await began(upload)
         done = False
         try:
+            if not over and not await self._first(key, upload):
+                raise Elsewhere
             tags: list[str] = []
             for number, md5 in enumerate(sums):
                 start = number * part
@@ -120,18 +129,40 @@ class Sending:
                 raise self._bucket.failure(reply)
             done = True
         finally:
-            if not done:
-                await self.abort(key, upload)
+            if not done and await self.abort(key, upload):
+                await began("")
         await began("")
         return size
 
-    async def abort(self, key: str, upload: str) -> None:
-        """End a multipart upload that came to nothing, so that nobody pays for its parts. Idempotent."""
+    async def _first(self, key: str, upload: str) -> bool:
+        """Whether nobody has begun to upload it before, as far as the service tells: of many one goes on.
+
+        What was begun long before has been left by somebody who died.
+        """
+        try:
+            reply = await self._bucket.reply("GET", "", parameters=[("prefix", key), ("uploads", "")], seconds=PATIENCE)
+        except (Failed, Wrong):
+            return True
+        found: dict[str, float] = {}
+        for text in _BEGUN.findall(reply.body):
+            said = dict(_FIELD.findall(text))
+            if said.get(b"Key") == key.encode() and b"UploadId" in said:
+                found[said[b"UploadId"].decode("latin-1")] = _time(said.get(b"Initiated", b""))
+        own = found.get(upload)
+        if own is None:
+            return True
+        _, first = min((when, each) for each, when in found.items() if own - when < _ABANDONED)
+        return first == upload
+
+    async def abort(self, key: str, upload: str) -> bool:
+        """End a multipart upload that came to nothing, so that nobody pays for its parts; whether that was heard.
+        Idempotent."""
         try:
             await self._bucket.reply("DELETE", key, parameters=[("uploadId", upload)], seconds=_GOODBYE)
         except (Failed, Wrong):
-            # A lifecycle rule does it some day.
-            return
+            # The next one who works at it does, or a lifecycle rule some day.
+            return False
+        return True
 
     async def _send(
         self,
@@ -171,6 +202,14 @@ def _sums(file: BinaryIO, digest: Digest, part: int) -> list[str] | None:
     if filled or not sums:
         sums.append(base64.b64encode(piece.digest()).decode())
     return sums if whole.hexdigest() == digest.hex else None
+
+
+def _time(text: bytes) -> float:
+    """In seconds since the epoch; 0 if it is none."""
+    try:
+        return datetime.fromisoformat(text.decode("ascii")).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _complete(tags: list[str]) -> bytes:

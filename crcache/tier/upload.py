@@ -76,6 +76,7 @@ class Upload:
         @raise crcache.tier.problems.Failed: if the bucket does not take it.
         @raise Wrong: if what is on disk, or answered, is not what it should be.
         @raise NotYet: if it is not on disk.
+        @raise crcache.tier.problems.Elsewhere: if somebody else is uploading it.
         @raise crcache.errors.StoreError: if the disk fails.
         """
         what = lease.entry.what

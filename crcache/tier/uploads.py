@@ -14,7 +14,7 @@ from crcache import events
 from crcache.errors import StoreError
 from crcache.tier.counts import Counts
 from crcache.tier.health import Health
-from crcache.tier.problems import Failed, Wrong
+from crcache.tier.problems import Elsewhere, Failed, Wrong
 from crcache.tier.queue import CONTENT, Lease, Queue
 from crcache.tier.upload import NotYet, Upload
 from crcache.workers import Workers
@@ -30,6 +30,8 @@ LOOK = 10.0
 SPREAD = 3.0
 #: Seconds after which it is looked again for what was noted before it was on disk.
 NOT_YET = 2.0
+#: Seconds, about, after which it is looked whether somebody else has come to an end with it.
+ELSEWHERE = 10.0
 #: Seconds after a failure: the first pause, and the longest; and after which nothing is tried any more.
 PAUSES = 10.0, 3600.0
 GIVEN_UP = 86400.0
@@ -174,6 +176,9 @@ class Uploads:
             if entry.what == CONTENT and 0 <= self._day() - entry.since < SOON:
                 await self._workers.run(lease.note, after=self._day() + NOT_YET)
                 return
+        except Elsewhere:
+            await self._workers.run(lease.note, after=self._day() + ELSEWHERE * (0.5 + self._chance()))
+            return
         except Wrong as wrong:
             told = "{digest} of {registry}/{repository} {problem}"
             about = {"registry": str(entry.registry), "repository": str(entry.repository)}

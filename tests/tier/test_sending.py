@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from typing import Any, BinaryIO
 
 from crcache.grammar.digest import Digest
@@ -11,7 +12,7 @@ from crcache.settings import S3Settings, UpstreamSettings
 from crcache.testing.bucket import FakeBucket
 from crcache.testing.script import Fault
 from crcache.tier.bucket import Bucket
-from crcache.tier.problems import Failed, Wrong
+from crcache.tier.problems import Elsewhere, Failed, Wrong
 from crcache.tier.sending import Sending
 from crcache.tier.signing import Signer
 from crcache.workers import Workers
@@ -119,6 +120,29 @@ class SendingTests(AsyncTestCase):
         self.assertEqual(self.service.objects["k"], b"before")
         self.assertEqual(await self.put(b"after", over=True), 5)
         self.assertEqual(self.service.objects["k"], b"after")
+
+    async def test_somebody_else(self) -> None:
+        """Of those who upload the same in parts the first goes on; what was begun long ago is nobody's any more."""
+        self.service.begun["other"] = "k", time.time() - 10
+        self.service.uploads["other"] = {}
+        try:
+            await self.put(DATA)
+        except Elsewhere:
+            pass
+        else:
+            self.fail("it was uploaded")
+        self.assertEqual(list(self.service.uploads), ["other"])
+        self.assertEqual(self.uploads, ["upload-1", ""])
+        for key, ago in (("k", -10), ("k", 2 * 3600), ("kk", 10)):
+            self.service.objects.clear()
+            self.service.begun["other"] = key, time.time() - ago
+            self.assertEqual(await self.put(DATA), len(DATA))
+            self.assertTrue(self.service.objects["k"] == DATA)
+
+    async def test_not_told(self) -> None:
+        """Where nobody says who else uploads it, it is uploaded."""
+        self.service.fault(Fault(status=403), method="GET")
+        self.assertEqual(await self.put(DATA), len(DATA))
 
     async def test_cut_meanwhile(self) -> None:
         """A file that becomes shorter while it is sent is not completed."""
