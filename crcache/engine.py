@@ -141,6 +141,7 @@ class Engine:
             room=room,
             stall=self._stall,
             opening=self._opening,
+            near=lambda: bool(self._near),
             lied=self.tier.lied,
         )
         self.fills = Fills(tools)

@@ -106,7 +106,8 @@ class Upload:
             self._contents.pop(digest, None)
         privacy = await self._disk.privacy(entry.registry, entry.repository)
         if privacy is not None:
-            await self._put(self._keys.privacy(entry.registry, entry.repository), privacy_record(privacy))
+            # It closes what the next one says.
+            await self._privacy(lease)
         await self._member(lease, member)
         if member.fetched is Fetched.OPENLY and privacy is None:
             given = {"registry": str(entry.registry), "repository": str(entry.repository)}

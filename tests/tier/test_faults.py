@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
+
+from twisted.internet.defer import Deferred
 
 from crcache.facts import TagEntry
 from crcache.flow.tools import Tools
@@ -11,7 +14,7 @@ from crcache.store.records import tag_record
 from crcache.testing.script import Fault
 from crcache.tier import answer, health
 from tests.tier.scene import APP, LAYER, REGISTRY, TAG, Node, TierCase
-from tests.web.cases import reactor
+from tests.web.cases import pause, reactor
 
 
 class Timed:
@@ -173,6 +176,21 @@ class LyingTests(TierCase):
         self.bucket.objects[f"blobs/sha256/{self.layer.hex}"] = LAYER[:-1] + bytes([LAYER[-1] ^ 1])
         return node
 
+    async def test_layer_in_two_processes(self) -> None:
+        """Nor does it cost that of another process' client, who follows the same fill."""
+        first = await self._wrong_layer()
+        second = self.node(first.root.name)
+        await first.manifest()
+        held = self.bucket.fault(Fault(stall=200_000, wrong=True), "content", path=self.layer.hex)
+        pulls: list[Deferred[bytes]] = [Deferred.fromCoroutine(first.blob(self.layer))]
+        await self.until("it comes", lambda: first.engine.fills.running(REGISTRY, self.layer) is not None)
+        pulls.append(Deferred.fromCoroutine(second.blob(self.layer)))
+        await self.until("it is followed", lambda: any(fill.follows for fill in _fills(second)))
+        await pause(0.1)
+        held.release()
+        for pull in pulls:
+            self.assertTrue(await pull == LAYER)
+
     async def test_layer_undeletable(self) -> None:
         """If it cannot be removed it is overwritten all the same."""
         node = await self._wrong_layer()
@@ -265,8 +283,6 @@ class LyingTests(TierCase):
         await node.manifest()
         fills = node.engine.fills
         pulling = node.blob(self.layer)
-        from twisted.internet.defer import Deferred
-
         pull: Deferred[bytes] = Deferred.fromCoroutine(pulling)
         await self.until("it comes", lambda: fills.running(REGISTRY, self.layer) is not None)
         fill = fills.running(REGISTRY, self.layer)
@@ -290,6 +306,11 @@ class LyingTests(TierCase):
         held.release()
         self.assertTrue(await node.blob(self.layer) == LAYER)
         self.assertEqual((await node.manifest(TAG)).digest, self.top)
+
+
+def _fills(node: Node) -> list[Any]:
+    fill = node.engine.fills.running(REGISTRY, Digest.of(LAYER))
+    return [] if fill is None else [fill]
 
 
 async def _nothing() -> None:

@@ -75,6 +75,7 @@ class PullTests(TierCase):
         await node.manifest(repository=FORK)
         self.assertTrue(await node.blob(self.layer, FORK) == LAYER)
         self.assertEqual(self.origin.requests, [])
+        await self.until("it is kept", lambda: not len(node.engine.fills))
         # That it was somebody's who gives it is no proof that it is its own.
         member = await node.engine.store.member(REGISTRY, FORK, self.layer)
         assert member is not None
