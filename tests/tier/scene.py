@@ -53,7 +53,9 @@ class Node:
         self.engine.open()
 
     async def stop(self) -> None:
-        """As the daemon does."""
+        """As the daemon does, once what is known has been noted."""
+        while self.engine._privacies._noting:
+            await pause(0.005)
         await self.engine.fills.stop()
         await self.engine.close_upstream()
         for service in (self.engine.usage, self.engine.scrub, self.engine.grants):
