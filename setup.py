@@ -46,7 +46,8 @@ setup(
         "prometheus-client >= 0.16",
         "tqdm >= 4.64.1",
     ],
-    # Only where systemd is, whose headers it is built with; distributions have it ready-made.
-    extras_require={"systemd": ["systemd-python >= 234"]},
+    # Only where systemd is, whose headers it is built with; distributions have it ready-made. And only where there is a
+    # bucket.
+    extras_require={"systemd": ["systemd-python >= 234"], "s3": ["botocore >= 1.29"]},
     zip_safe=False,
 )

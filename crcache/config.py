@@ -13,6 +13,7 @@ from crcache.config_listening import read_limits, read_tls
 from crcache.config_parents import read_parents
 from crcache.config_reach import REACH_KEYS, read_reach
 from crcache.config_registries import TIMES_KEYS, read_registries, read_times
+from crcache.config_s3 import read_s3
 from crcache.credentials_file import Scope, warn_public
 from crcache.credentials_source import Reading, choose, is_there, read
 from crcache.endpoints import check_endpoint, parse_tls
@@ -39,7 +40,7 @@ _TOP_KEYS = (
     "parents",
     "registries",
 )
-_CACHE_KEYS = ("directory", "manifests", "ignore", *TIMES_KEYS, *BOUNDS_KEYS)
+_CACHE_KEYS = ("directory", "manifests", "ignore", *TIMES_KEYS, *BOUNDS_KEYS, "s3")
 _UPSTREAM_KEYS = (
     "connect-timeout",
     "first-byte-timeout",
@@ -193,6 +194,7 @@ class _Reader:
             log_format=overrides.log_format or log_format,
             log_level=overrides.log_level or log_level,
             registries=registries.settings,
+            s3=read_s3(cache, self._base),
         )
         return config, registries.credentials
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred, DeferredList
 
+from crcache import named
 from crcache.access import Access
 from crcache.blobs import Blobs
 from crcache.cache import Cache
@@ -37,23 +37,22 @@ from crcache.opening import Closed
 from crcache.origin import Origin
 from crcache.parents.ancestry import Ancestry
 from crcache.parents.loops import Loops
-from crcache.policy.reach import allowed
 from crcache.policy.retry import pause
 from crcache.privacies import Privacies
 from crcache.provenance import Provenance
 from crcache.rules import Rules
 from crcache.scrub import Scrub
 from crcache.settings import Config, Credentials
-from crcache.sources import ISource, Sources
+from crcache.sources import Sources
 from crcache.store.checker import Checker
 from crcache.store.filesystem import Filesystem
 from crcache.store.layout import Layout
 from crcache.store.marks import boot_id
 from crcache.store.staging import sweep
 from crcache.threads import Threads
+from crcache.tier.tier import Tier
 from crcache.upstream.client import Upstream
 from crcache.upstream.health import Health
-from crcache.upstream.proxy import Proxies
 from crcache.web.v2 import V2
 from crcache.witness import Witness
 
@@ -92,7 +91,7 @@ class Engine:
         self.names, self.reading_config = threads.names, threads.config
 
         self.config = Switched(config)
-        self._names, self._hosts = _named(config), _hosts(config, self._environ)
+        self._names, self._hosts = named.registries(config), named.hosts(config, self._environ)
         self.meter = Meter(self._names)
         self.evictor = Evictor(
             config.cache_directory,
@@ -105,6 +104,14 @@ class Engine:
             over=give_back,
         )
         self.meter.watch_cache(lambda: self.evictor.content, lambda: self.evictor.bound)
+        self.tier = Tier(
+            reactor,
+            environ,
+            Layout(config.cache_directory).uploads,
+            threads,
+            lambda *known: self._privacies.newest(*known),  # noqa: PLW0108
+            day,
+        )
         self.store = Filesystem(
             config.cache_directory,
             threads.disk,
@@ -116,6 +123,7 @@ class Engine:
             making=threads.making,
             changed=self.evictor.tally.changed,
             space=self.evictor.space,
+            noted=self.tier.noted,
             timer=reactor,
         )
         checker = Checker(self.store.contents)
@@ -128,17 +136,19 @@ class Engine:
         self._helpers = Helpers(threads.helping, reactor, self._programs.ask)
         self._keys = Keyring(config.credentials, self._helpers, self.names_registry)
         self.upstream = SwitchedUpstream(self._upstream(config, self._keys))
-        self._privacies = Privacies(self.store, day, self._refusal_ttl)
+        self._kept = self.tier.over(self.store, self.grants)
+        self.tier.use(config)
+        self.meter.watch_bucket(self.tier.describe)
+        self._privacies = Privacies(self._kept, day, self._refusal_ttl)
         self._witness = Witness(self.upstream, self.grants, self._privacies)
-        self._near: tuple[ISource, ...] = ()
         self.parents = Ancestry(reactor, lambda: ParentMeter(self.meter), environ)
         self.parents.prepare(config)()
-        self._sources = Sources(lambda: (*self._near, *self.parents.sources), self._witness)
+        self._sources = Sources(lambda: (*self.tier.near, *self.parents.sources), self._witness)
         # Half of the connections are left to those who fetch in their turn.
         room = Room(lambda: self.config.now.upstream.max_connections // 2)
         tools = Tools(
             reactor,
-            self.store,
+            self._kept,
             self._sources,
             threads.hashing,
             self.meter,
@@ -147,6 +157,8 @@ class Engine:
             room=room,
             stall=self._stall,
             opening=self._opening,
+            near=lambda: bool(self.tier.near),
+            lied=self.tier.lied,
         )
         self.fills = Fills(tools)
         self._cache = SwitchedCache(Closed(waiting))
@@ -164,6 +176,7 @@ class Engine:
         self.evictor.start()
         self.scrub.start()
         self.grants.start()
+        self.tier.start()
 
     def open_alone(self) -> ICache:
         """The store is open: answer. Looking after it is left to others."""
@@ -182,6 +195,7 @@ class Engine:
         # What is still asked of a retired upstream is asked with what that one had.
         keys = Keyring(config.credentials, self._helpers, self.names_registry)
         upstream, use_parents = self._upstream(config, keys), self.parents.prepare(config)
+        self.tier.use(config)
         self._keys = keys
         use_parents()
         self._adopt(config)
@@ -206,16 +220,16 @@ class Engine:
     def _adopt(self, config: Config) -> None:
         """This one is in force; what its credentials open is found out anew."""
         self.config.use(config)
-        self._names, self._hosts = _named(config), _hosts(config, self._environ)
+        self._names, self._hosts = named.registries(config), named.hosts(config, self._environ)
         self._helpers.forget()
         self._privacies.try_again()
         self.meter.name(self._names)
 
     def close_upstream(self) -> Deferred[None]:
-        """Abort all connections to origins, and end credential helpers. Fires when the last connection is gone."""
+        """Abort all connections to origins and bucket, and end credential helpers. Fires when the last one is gone."""
         self._programs.end()
         self._helpers.end()
-        return DeferredList([self.parents.close(), self.upstream.close()]).addCallback(lambda _: None)
+        return DeferredList([self.parents.close(), self.upstream.close(), self.tier.stop()]).addCallback(lambda _: None)
 
     def failing(self) -> list[dict[str, object]]:
         """The registries that fail at the moment, as JSON can carry it; all that nobody has named are C{other}."""
@@ -237,11 +251,11 @@ class Engine:
             self.meter,
             self._environ,
             health=self._health,
-            named=_named(config).__contains__,
+            named=named.registries(config).__contains__,
         )
 
     def _story(self, config: Config) -> ICache:
-        store, hashing, clock = self.store, self._threads.hashing, self._day
+        store, hashing, clock = self._kept, self._threads.hashing, self._day
         origin = Origin(self._sources, self._privacies)
         keep = config.cache_manifests
         patience = config.upstream.first_byte_timeout + config.upstream.stall_timeout / 2
@@ -274,18 +288,3 @@ class Engine:
     def _opening(self) -> float:
         upstream = self.config.now.upstream
         return upstream.first_byte_timeout + upstream.stall_timeout
-
-
-def _named(config: Config) -> set[Any]:
-    """The registries that the administrator has named anywhere; clients cannot add to them."""
-    credited = {registry for registry, _ in config.credentials.entries}
-    helped = config.credentials.helpers
-    return {*config.registries, *credited, *helped, *allowed(config.reach), config.default_registry}
-
-
-def _hosts(config: Config, environ: Mapping[str, str]) -> set[str]:
-    """Where they are, where they may lead, and the proxies before them."""
-    settings = [config.registry(registry) for registry in _named(config)]
-    urls = [*(url for each in settings for url in each.urls), *(each.url for each in config.parents)]
-    trusted = [pattern.host for each in settings for pattern in each.trusted_hosts]
-    return {*(urlsplit(url).hostname or "" for url in urls), *trusted, *Proxies(config.upstream.proxy, environ).hosts}

@@ -83,6 +83,14 @@ CONTENT_DAMAGED = Event("content-damaged", "036ce26692a94e88b0cf86c3de29152d")
 CONTENT_CHECKED = Event("content-checked", "fe8330f1a0bd4d299f4f2e8839586e13")
 EVICTED = Event("evicted", "4b1c1fa853af4d43926e636db72cf28a")
 
+# The bucket --------------------------------------------------------------------------------
+
+BUCKET_FAILING = Event("bucket-failing", "e3698bade8e641c5a90921b4dd00b9a7")
+BUCKET_ANSWERS = Event("bucket-answers", "82c4724fd380461a9d2dfa6d35cb7faf")
+BUCKET_REFUSED = Event("bucket-refused", "2b0985c9f88442d1a5c8300c5d22acbf")
+BUCKET_WRONG = Event("bucket-wrong", "889e92ec51ec477496308e7329301423")
+UPLOAD_DROPPED = Event("upload-dropped", "e65554f03b404cd890c9c4acd9902a69")
+
 # The daemon --------------------------------------------------------------------------------
 
 READY = Event("ready", "87584ac5e7cb41439dbd7dc653be2708")

@@ -49,6 +49,11 @@ class IAnswer(Interface):
         """Close the connection at once, without waiting for the peer. Idempotent, also during and after L{deliver}."""
 
 
+class INearby(Interface):
+    """What answers provide besides that are not the origin's own, but of somebody whom nobody has to believe: what they
+    bring counts for no more than its digest does, and whoever waits for it is kept until that is known, for a while."""
+
+
 class IUpstream(Interface):
     """How origins are asked."""
 

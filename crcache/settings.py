@@ -185,6 +185,26 @@ class Credentials:
 
 
 @dataclass(frozen=True)
+class S3Settings:
+    """The bucket that stands behind the cache directory. Who opens it is in no configuration of crcache's.
+
+    @ivar endpoint: the service's URL, without a trailing slash.
+    @ivar prefix: what the names of all objects begin with: nothing, or something that ends with a slash.
+    @ivar path_style: whether the bucket is in the path; otherwise it is in the host's name.
+    @ivar ca: PEM of the only authorities that the service's certificate may be of; C{None}: the system's.
+    @ivar timeout: seconds in which an answer has to begin.
+    """
+
+    bucket: str
+    endpoint: str
+    region: str = "us-east-1"
+    prefix: str = ""
+    path_style: bool = True
+    ca: Path | None = None
+    timeout: float = 2.0
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration of one daemon.
 
@@ -199,6 +219,7 @@ class Config:
     @ivar log_level: the least that is logged: C{debug}, C{info}, C{warn} or C{error}.
     @ivar parents: caches that are asked before origins.
     @ivar registries: the registries that are named in the file.
+    @ivar s3: C{None}: there is no bucket.
     """
 
     cache_directory: Path
@@ -222,6 +243,7 @@ class Config:
     parents: tuple[ParentSettings, ...] = ()
     registries: Mapping[Registry, RegistrySettings] = field(default_factory=dict)
     credentials: Credentials = Credentials()
+    s3: S3Settings | None = None
 
     def registry(self, registry: Registry) -> RegistrySettings:
         """The settings of any registry: as named in the file, else the defaults (https at its own name)."""

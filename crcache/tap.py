@@ -148,6 +148,7 @@ def build(
             "connections": clients.connections,
             "requests_in_flight": clients.busy,
             "failing": engine.failing(),
+            "s3": engine.tier.describe(),
             "parents": engine.parents.describe(engine.names_registry),
             "cache_bytes": engine.evictor.content,
             "cache_max_bytes": engine.evictor.bound,

@@ -26,6 +26,8 @@ class Threads:
     @ivar making: makes room for what is about to be stored, and may have to wait for others who do.
     @ivar evicting: counts content, and removes what has to go, in the background.
     @ivar granting: writes grants down. Not more: what is granted and then refused must be noted in this order.
+    @ivar signing: signs questions to a bucket, and has the keys for that renewed.
+    @ivar uploading: reads and hashes what is uploaded to a bucket.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -42,6 +44,8 @@ class Threads:
         self.making = Workers(reactor, 2, "crcache-making")
         self.evicting = Workers(reactor, 3, "crcache-evicting")
         self.granting = Workers(reactor, 1, "crcache-granting")
+        self.signing = Workers(reactor, 4, "crcache-signing")
+        self.uploading = Workers(reactor, 2, "crcache-uploading")
 
     @property
     def all(self) -> list[Workers]:

@@ -104,6 +104,17 @@ def parent_url(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc.lower()}{path}"
 
 
+def service_url(text: str, example: str) -> str:
+    """The URL of a service that has a host for itself, without a trailing slash.
+
+    @param example: one that would be right.
+    """
+    parts = _http_url(text, example, "the keys are never in this file")
+    if parts.path not in ("", "/"):
+        raise ValueError("must end after the host and port")
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
 def proxy_url(text: str) -> str:
     """An HTTP proxy's URL, without a trailing slash. The proxy itself may be spoken to through TLS."""
     example = "http://proxy.example.com:3128"

@@ -38,6 +38,14 @@ cache:
   min-free: 10%
   high-watermark: 90%
   low-watermark: 75%
+  s3:
+    bucket: kept
+    endpoint: https://S3.example.com:9000/
+    region: r1
+    prefix: a/b
+    path-style: no
+    ca: tls/ca.pem
+    timeout: 1s
 upstream:
   connect-timeout: 1s
   first-byte-timeout: 2s

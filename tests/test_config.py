@@ -18,6 +18,7 @@ from crcache.settings import (
     Credentials,
     Reach,
     RegistrySettings,
+    S3Settings,
     Share,
     Times,
     TlsSettings,
@@ -58,6 +59,15 @@ class LoadTests(ConfigCase):
                     retries=0,
                     max_connections=8,
                     proxy="http://proxy:3128",
+                ),
+                s3=S3Settings(
+                    bucket="kept",
+                    endpoint="https://s3.example.com:9000",
+                    region="r1",
+                    prefix="a/b/",
+                    path_style=False,
+                    ca=self.directory / "tls/ca.pem",
+                    timeout=1.0,
                 ),
                 tls=TlsSettings(
                     self.directory / "tls/client.pem", self.directory / "tls/client.key", self.directory / "tls/ca.pem"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from crcache.config_s3 import S3_KEYS
 from crcache.grammar.reference import Registry
 from tests.config_case import CERTIFICATE, KEY, ConfigCase
 
@@ -43,6 +44,18 @@ class ExampleTests(ConfigCase):
         found = self.config(text).tls
         assert found is not None
         self.assertIsNotNone(found.clients_ca)
+
+    def test_s3_shown(self) -> None:
+        """So is the bucket."""
+        shown = re.search(r"(?m)^  # s3:\n(?:  #   .*\n)+", EXAMPLE.read_text())
+        assert shown is not None
+        for key in S3_KEYS:
+            self.assertRegex(shown[0], rf"(?m)^  #   {key}: ")
+        (self.directory / "tls" / "s3-ca.pem").write_text(CERTIFICATE)
+        text = re.sub(r"(?m)^  # ", "  ", shown[0]).replace("/etc/crcache/tls/", f"{self.directory}/tls/")
+        found = self.config(f"cache:\n{text}").s3
+        assert found is not None
+        self.assertEqual((found.bucket, found.prefix), ("registry-cache", "site-a/"))
 
     def test_registries_shown(self) -> None:
         """The registries that it shows as examples are right, too, given their files."""

@@ -112,7 +112,7 @@ class MistakeTests(ConfigCase):
             ("trusted-hosts: []", "trusted-hosts"),
             ("reach: {trusted-hosts: []}", "trusted-hosts"),
             ("cache: {min-size: 5%}", "min-size"),
-            ("cache: {s3: {bucket: x}}", "s3"),
+            ("cache: {s3: {access-key: x}}", "access-key"),
             ("access: verify", "access"),
             ("registries: {x.io: {allow: [y]}}", "allow"),
             ("registries: {x.io: {retries: 5}}", "retries"),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from crcache import __version__, cli, config, config_listening, config_registries, events
+from crcache import __version__, cli, config, config_listening, config_registries, config_s3, events
 from crcache.credentials_source import FILE_VARIABLE, TEXT_VARIABLE
 from crcache.errors import ConfigError
 from crcache.insight.metrics import Meter
@@ -83,7 +83,7 @@ def known_keys() -> set[str]:
     sections = {
         "tls": config_listening._TLS_KEYS,
         "limits": config_listening._LIMITS_KEYS,
-        "cache": config._CACHE_KEYS,
+        "cache": (*config._CACHE_KEYS, *(f"s3.{key}" for key in config_s3.S3_KEYS)),
         "upstream": config._UPSTREAM_KEYS,
         "reach": config._REACH_KEYS,
     }

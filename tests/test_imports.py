@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "config_registries": "config_reach credentials_file errors grammar pem secret settings units values yaml_file",
     "config_parents": "grammar pem settings values yaml_file",
     "config_cache": "grammar settings units yaml_file",
-    "config": "config_cache config_listening config_parents config_reach config_registries credentials_file"
+    "config": "config_cache config_listening config_parents config_reach config_registries config_s3 credentials_file"
     " credentials_source endpoints errors grammar settings units values yaml_file",
     "options": "config endpoints errors grammar settings units values yaml_file",
     "nodes": "errors",
@@ -63,10 +63,14 @@ MAY_IMPORT = {
     "upstream": "events errors facts grammar interfaces policy secret settings workers",
     "flow": "events errors facts grammar interfaces policy secret sending settings workers",
     "privacies": "events errors facts grammar interfaces policy",
+    "named": "policy settings tier upstream",
     "sources": "errors facts interfaces",
     "parents": "asks errors events facts flow grammar interfaces outcomes policy settings sources upstream workers",
     "rules": "facts grammar policy settings",
     "threads": "workers",
+    "tier": "events errors facts flow grammar granting interfaces policy settings sources store telling threads"
+    " upstream workers",
+    "config_s3": "grammar pem settings values yaml_file",
     "witness": "facts grammar granting interfaces policy privacies",
     "telling": "errors events",
     "origin": "asks errors facts flow grammar interfaces privacies",
@@ -109,6 +113,7 @@ STANDARD_LIBRARY_ONLY = {"errors", "events", "secret", "grammar", "units", "asks
 #: What setup.py declares, by the names it is imported by.
 DECLARED = {
     "OpenSSL",
+    "botocore",
     "cryptography",
     "idna",
     "prometheus_client",

@@ -11,7 +11,7 @@ from types import ModuleType
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from crcache import cli, config, config_listening, config_registries, credentials_source
+from crcache import cli, config, config_listening, config_registries, config_s3, credentials_source
 from crcache.options import Options
 
 PAGES = Path(__file__).resolve().parents[1] / "packaging/man"
@@ -90,6 +90,7 @@ class FileTests(SynchronousTestCase):
         self.check("tls", config_listening._TLS_KEYS)
         self.check("limits", config_listening._LIMITS_KEYS)
         self.check("cache", config._CACHE_KEYS)
+        self.check("s3", config_s3.S3_KEYS)
         self.check("upstream", config._UPSTREAM_KEYS)
         self.check("reach", config._REACH_KEYS)
         self.check("registries", config_registries._KEYS)

@@ -206,14 +206,17 @@ class PackageTests(SynchronousTestCase):
     """The lists of what goes into packages."""
 
     def test_debian_dependencies(self) -> None:
-        """The Debian package asks for what setup.py does, in the same versions, and for nothing else of Python's."""
+        """The Debian package asks for what setup.py does, in the same versions, and for nothing else of Python's; what
+        only a bucket needs it suggests."""
         control = (ROOT / "packaging/deb/control").read_text()
         setup = (ROOT / "setup.py").read_text()
         declared = dict(re.findall(r'"([\w.-]+) >= ([\d.]+)"', setup))
         declared.setdefault("systemd-python", "234")
         names = {"PyYAML": "yaml", "pyOpenSSL": "openssl", "systemd-python": "systemd"}
         expected = {f"python3-{names.get(name, name.lower())}": version for name, version in declared.items()}
+        suggested = {"python3-botocore": expected.pop("python3-botocore")}
         self.assertEqual(dict(re.findall(r"(?m)^ (python3-[\w.-]+) \(>= ([\d.]+)\),$", control)), expected)
+        self.assertEqual(dict(re.findall(r"(?m)^Suggests: (\S+) \(>= ([\d.]+)\)$", control)), suggested)
 
     def test_everything_is_installed(self) -> None:
         """What is in systemd/ goes into the Debian package."""

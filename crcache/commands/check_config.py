@@ -118,6 +118,7 @@ def describe(settings: Config) -> dict[str, object]:
             "ignore": settings.ignore.pattern,
             **_times(settings.times),
             **describe_bounds(settings.bounds),
+            **_s3(settings),
         },
         "upstream": {
             "connect-timeout": format_duration(upstream.connect_timeout),
@@ -151,6 +152,19 @@ def _tls(settings: Config) -> dict[str, object]:
         return {}
     clients = {} if tls.clients_ca is None else {"clients": {"ca": str(tls.clients_ca)}}
     return {"tls": {"certificate": str(tls.certificate), "key": str(tls.key), **clients}}
+
+
+def _s3(settings: Config) -> dict[str, object]:
+    s3 = settings.s3
+    if s3 is None:
+        return {}
+    described: dict[str, object] = {"bucket": s3.bucket, "endpoint": s3.endpoint, "region": s3.region}
+    if s3.prefix:
+        described["prefix"] = s3.prefix
+    described["path-style"] = s3.path_style
+    if s3.ca is not None:
+        described["ca"] = str(s3.ca)
+    return {"s3": {**described, "timeout": format_duration(s3.timeout)}}
 
 
 def describe_helpers(settings: Config) -> Mapping[str, str]:

@@ -145,7 +145,7 @@ class Fetch:
             await to_the_end(self._ingest.discard())
             return
         member = Membership(self._digest, None, size, self._fetched is Fetched.OPENLY, None, self._fetched)
-        committed = self._ingest.commit(size, [(self._query.repository, member)] if self._streams.answered else [])
+        committed = self._ingest.commit(size, [(self._query.repository, member)] if self._streams.proved else [])
         self._fill.verified(size)
         try:
             await committed

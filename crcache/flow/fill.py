@@ -10,14 +10,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from crcache import events
-from crcache.errors import (
-    CrcacheError,
-    GivenUp,
-    OriginLied,
-    OriginTimeout,
-    ShuttingDown,
-    StoreError,
-)
+from crcache.errors import CrcacheError, GivenUp, OriginLied, OriginTimeout, ShuttingDown, StoreError
 from crcache.facts import Fetched, Query, Verdict
 from crcache.flow.demand import Demands
 from crcache.flow.failing import log_failure
@@ -156,6 +149,10 @@ class Fill:
 
     # What the fetching and the following side report
 
+    def doubted(self) -> None:
+        """Somebody near sends it: whoever waits is not let in before the verdict, unless that takes long."""
+        self._openers.doubt(self._tools.clock, self._tools.doubt)
+
     def answered(self, size: int | None, repository: Repository | None) -> None:
         """The origin agreed to send the body, through that repository if it was this process that asked."""
         if repository is not None:
@@ -178,6 +175,7 @@ class Fill:
         """All of it is there and right."""
         self.size = size
         self.verdict = Verdict.VERIFIED
+        self._openers.believe()
         if self.lending is not None:
             self.lending.close()
         self.answered(size, None)
@@ -241,6 +239,7 @@ class Fill:
         for _ in range(_TURNS):
             # What was promised in an earlier turn has come to nothing; by now there may be others' content.
             self.confirmed.clear()
+            self._openers.believe()
             found = await self._tools.store.ingest(*self.key)
             self._source = found
             if not IIngest.providedBy(found):
@@ -279,6 +278,8 @@ class Fill:
         try:
             await fetch.run()
         except OriginLied:
+            if self._openers.doubted and not resumed:
+                self._tools.lied(self.query)
             if self._openers.open or not (resumed or self._elsewhere()):
                 raise
             return False
@@ -287,10 +288,9 @@ class Fill:
     def _elsewhere(self) -> bool:
         """Begin at the registry's next URL; false if each has had its turn."""
         self._lies += 1
-        if self._lies >= self._tools.urls(self.query.registry):
-            return False
-        self.query = replace(self.query, turn=self.query.turn + 1)
-        return True
+        more = self._lies < self._tools.urls(self.query.registry)
+        self.query = replace(self.query, turn=self.query.turn + more)
+        return more
 
 
 def _size(found: IBody | IIngest) -> int:

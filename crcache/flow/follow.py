@@ -32,6 +32,9 @@ class Reports(Protocol):
     def answered(self, size: int | None, repository: Repository | None) -> None:
         """The origin agreed to send the body."""
 
+    def doubted(self) -> None:
+        """What comes is from somebody near, whom nobody has to believe before the verdict. Before L{answered}."""
+
     def moved(self) -> None:
         """There may be more to read."""
 
@@ -46,6 +49,7 @@ class Follow:
         self._clock = tools.clock
         self._stall = tools.stall
         self._still = tools.still
+        self._near = tools.near
         self._key = key
         self._ingest = ingest
         self._fill = fill
@@ -57,6 +61,9 @@ class Follow:
 
         @raise crcache.errors.StoreError: the files went away without a verdict, or whoever fetches makes no progress.
         """
+        if self._near():
+            # The marks do not say from whom it comes.
+            self._fill.doubted()
         tried = looked = self._clock.seconds()
         answered, size = False, None
         if self._still.at(self._key, self._progress):

@@ -14,10 +14,14 @@ class Openers:
     """Lets them in, all at once, or tells them why not.
 
     @ivar open: whether they have been let in.
+    @ivar doubted: whether what comes may prove wrong any moment.
     """
 
     def __init__(self) -> None:
         self.open = False
+        self.doubted = False
+        self._late = False
+        self._doubt: IDelayedCall | None = None
         self._waiting: list[Deferred[None]] = []
         self._timer: IDelayedCall | None = None
 
@@ -49,14 +53,37 @@ class Openers:
         self._waiting.append(waiting)
         return waiting
 
+    def doubt(self, clock: IReactorTime, seconds: float) -> None:
+        """Let nobody in for so many seconds, from the first time that this is called on, but with L{believe}."""
+        if self.doubted or self.open:
+            return
+        self.doubted = True
+        self._doubt = clock.callLater(seconds, self._convinced)
+
+    def _convinced(self) -> None:
+        self._doubt = None
+        if self._late:
+            self.let_in()
+
+    def believe(self) -> None:
+        """There is nothing to doubt any more. Idempotent."""
+        self.doubted = self._late = False
+        doubt, self._doubt = self._doubt, None
+        if doubt is not None:
+            doubt.cancel()
+
     def let_in(self) -> None:
-        """It can be written."""
+        """It can be written, unless that is doubted."""
+        if self._doubt is not None:
+            self._late = True
+            return
         self.open = True
         for each in self._taken():
             each.callback(None)
 
     def turn_away(self, problem: CrcacheError) -> None:
         """It never will be."""
+        self.believe()
         for each in self._taken():
             each.errback(problem)
 

@@ -11,7 +11,7 @@ from crcache.flow.follow import Reports
 from crcache.flow.parts import part_of
 from crcache.flow.stream import Stream, Target
 from crcache.flow.tools import Tools
-from crcache.interfaces import IAnswer, IIngest
+from crcache.interfaces import IAnswer, IIngest, INearby
 from crcache.policy import runs
 
 
@@ -83,6 +83,7 @@ class Streams:
     """Puts a fill's questions to the origin, and writes what comes.
 
     @ivar answered: whether the origin has agreed to send the body.
+    @ivar proved: whether it is the origin alone that has, so that the body is its repository's own.
     @ivar ranged: whether it has sent a part when asked for one.
     @ivar turn: at which of the registry's URLs the next question begins.
     """
@@ -105,6 +106,7 @@ class Streams:
         @param expected: the size that a descriptor gave, for an origin that does not say.
         """
         self.answered = False
+        self.proved = False
         self.ranged = False
         self.turn = query.turn
         self._tools = tools
@@ -116,6 +118,7 @@ class Streams:
         self._progressed = progressed
         self._expected = expected
         self._claims: list[Claimed] = []
+        self._near = False
 
     @property
     def claims(self) -> list[runs.Claim]:
@@ -194,6 +197,10 @@ class Streams:
 
     async def _admit(self, answer: IAnswer, query: Query, start: int) -> int:
         """Check an answer's head; how many bytes of its body lie before what was asked for."""
+        nearby = INearby.providedBy(answer)
+        if nearby:
+            self._near = True
+            self._fill.doubted()
         part = part_of(answer, query)
         # A descriptor's size helps only where no origin has ever said one.
         unsaid = part.size is None and self._ingest.size is None
@@ -202,6 +209,7 @@ class Streams:
         await self._ingest.room(self._ingest.size if size is None else size)
         self._ingest.settle(size)
         self.answered = True
+        self.proved = not self._near
         self.ranged = self.ranged or (query.span is not None and part.start == query.span[0] > 0)
-        self._fill.answered(self._ingest.size, query.repository)
+        self._fill.answered(self._ingest.size, query.repository if self.proved else None)
         return start - part.start

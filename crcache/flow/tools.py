@@ -55,6 +55,9 @@ class Tools:
     @ivar room: for streams out of turn.
     @ivar stall: seconds without a byte after which an origin's connection is given up.
     @ivar opening: seconds in which a fill has to come so far that its clients' answers can begin.
+    @ivar near: whether anybody near may be asked before an origin.
+    @ivar doubt: seconds for which clients wait for the verdict on what has come from somebody near.
+    @ivar lied: told of a query to which somebody near has sent other bytes.
     @ivar still: fills of other processes that nobody waits for any more.
     """
 
@@ -68,6 +71,9 @@ class Tools:
     room: Room = field(default_factory=Room)
     stall: Callable[[], float] = _stall
     opening: Callable[[], float] = _opening
+    near: Callable[[], bool] = lambda: False
+    doubt: float = 10.0
+    lied: Callable[[Query], object] = lambda query: None
     still: StandingStill = field(default_factory=StandingStill)
 
     @classmethod

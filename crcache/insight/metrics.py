@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from crcache import __version__
 from crcache.grammar.reference import Registry
+from crcache.insight.bucket import BucketCollector
 from crcache.interfaces import IMeter
 
 #: Bounds of the histogram of times to the first byte, in seconds.
@@ -92,6 +93,8 @@ class Meter:
             registry=self.collectors,
         )
         self._draining = Gauge("crcache_draining", "1 once it has been told to stop.", registry=self.collectors)
+        self._bucket = BucketCollector()
+        self.collectors.register(self._bucket)
         for gauge in (self._content, self._room):
             gauge.set(math.nan)
         self._rate_limit = Gauge(
@@ -117,6 +120,10 @@ class Meter:
         self._connections.set_function(connections)
         self._in_flight.set_function(busy)
         self._draining.set_function(draining)
+
+    def watch_bucket(self, state: Callable[[], Mapping[str, object] | None]) -> None:
+        """Show what this says of the bucket at the moment; C{None}: there is none."""
+        self._bucket.state = lambda: state() or {}
 
     def refused(self, reason: str) -> None:
         """A client's connection was closed. C{reason}: one of a few words."""

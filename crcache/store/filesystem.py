@@ -67,6 +67,7 @@ class Filesystem:
         parents: bool = False,
         changed: Callable[[Digest, int, int], None] = lambda digest, before, after: None,
         space: Space | None = None,
+        noted: Callable[[Registry, Repository, Membership], None] = lambda registry, repository, member: None,
         timer: IReactorTime | None = None,
     ) -> None:
         """
@@ -78,12 +79,13 @@ class Filesystem:
         @param parents: make the directories above it as well, instead of waiting for what is mounted there.
         @param changed: told, in any thread, how many bytes of a digest's content there were before, and are now.
         @param space: what there is room in; C{None} is as much as the disk has.
+        @param noted: told, in any thread, of each membership as it is known once it has been noted.
         @param timer: what is waited for the disk by, but in fills; C{None} is for ever.
         """
         self._layout = Layout(root)
         self._parents = parents
         self.contents = Contents(self._layout, clock, changed)
-        self._known = Repositories(self._layout, clock)
+        self._known = Repositories(self._layout, clock, noted)
         self._checking: dict[Digest, list[Deferred[None]]] = {}
         self._hashing = workers if hashing is None else hashing
         self._noting = workers if noting is None else noting
@@ -100,7 +102,7 @@ class Filesystem:
         try:
             self._boot = boot_id()
             told = version.check(layout)
-            self._make()
+            version.make(layout, parents=self._parents)
             self._probe()
             if not told:
                 version.write(layout)
@@ -109,18 +111,6 @@ class Filesystem:
             raise kind(
                 f"cache directory {layout.root}: cannot be written: {error.strerror} ({error.filename})"
             ) from error
-
-    def _make(self) -> None:
-        """The cache directory itself. What is above it may be a mount that is late: made here, it would hide below."""
-        root = self._layout.root
-        if self._parents:
-            root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            root.mkdir(exist_ok=True, mode=0o750)
-        except FileNotFoundError as error:
-            if not root.parent.exists():
-                raise StoreAway(f"cache directory {root}: {root.parent} is not there") from error
-            raise
 
     def stop(self) -> None:
         """As L{IStore.stop}."""

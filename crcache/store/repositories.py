@@ -35,10 +35,17 @@ AT_ONCE = 5.0
 class Repositories:
     """The small files in C{registries/} and C{openly/}, which anybody may remove, damage or replace at any time."""
 
-    def __init__(self, layout: Layout, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        clock: Callable[[], float],
+        noted: Callable[[Registry, Repository, Membership], None] = lambda registry, repository, member: None,
+    ) -> None:
         """
         @param clock: the time of day, in seconds since the epoch.
+        @param noted: told of each membership as it is known once it has been noted.
         """
+        self._noted = noted
         self._layout = layout
         self._clock = clock
         self._givers = Givers(layout, clock)
@@ -58,6 +65,7 @@ class Repositories:
             # Last: what is given has to be found when it is taken back.
             if known.fetched is Fetched.OPENLY:
                 self._givers.add(registry, repository, new.digest)
+            self._noted(registry, repository, known)
 
     def holding(self, registry: Registry, repository: Repository, digest: Digest) -> Holding:
         """As L{IStore.holding<crcache.interfaces.IStore>}."""

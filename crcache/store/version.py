@@ -1,4 +1,4 @@
-"""The C{VERSION} file, which says whose layout a cache directory has. All of it blocks."""
+"""A cache directory, and the C{VERSION} file that says whose layout it has. All of it blocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import stat
 from twisted.logger import Logger
 
 from crcache import events
-from crcache.errors import StoreError
+from crcache.errors import StoreAway, StoreError
 from crcache.store.files import write_atomically
 from crcache.store.layout import VERSION, Layout
 
@@ -70,6 +70,24 @@ def _ours(layout: Layout) -> bool:
     )
     known = {path.name for path in paths} | _OTHERS
     return all(name in known or name.startswith(".") for name in os.listdir(layout.root))
+
+
+def make(layout: Layout, *, parents: bool) -> None:
+    """The cache directory itself. What is above it may be a mount that is late: made here, it would hide below.
+
+    @param parents: make what is above it as well.
+    @raise StoreAway: if what is above it is not there.
+    @raise OSError: as mkdir(2).
+    """
+    root = layout.root
+    if parents:
+        root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        root.mkdir(exist_ok=True, mode=0o750)
+    except FileNotFoundError as error:
+        if not root.parent.exists():
+            raise StoreAway(f"cache directory {root}: {root.parent} is not there") from error
+        raise
 
 
 def write(layout: Layout, *, durable: bool = True) -> None:

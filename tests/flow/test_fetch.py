@@ -35,6 +35,9 @@ from tests.flow.scene import ALPINE, DATA, DIGEST, SEGMENT, FillCase, Held, quer
 class Recorder:
     """What a fetch reports to."""
 
+    def doubted(self) -> None:
+        """As L{Reports.doubted}."""
+
     def answered(self, size: int | None, repository: Repository | None) -> None:
         """Nothing."""
 

@@ -1,0 +1,1 @@
+"""A bucket behind the cache directory."""
