@@ -24,6 +24,8 @@ from crcache.store.staging import Staging, sweep
 
 #: What may follow an archive, and is read so that whoever writes it need not fail.
 _PADDING = 4 << 20
+#: What all images of an archive consist of at most, under each of their names anew: for each there is a file to be made.
+MOST_PARTS = 200_000
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Importer:
                 stream.drain(_PADDING)
                 intake.links()
                 roots = find_roots(intake, self._contents)
-                images = [self._gather(intake, root) for root in roots]
+                images = self._gather(intake, roots, len(wish.names))
                 named = self._named(roots, images, wish)
             except Incomplete as problem:
                 first = problem.missing[0].digest
@@ -102,8 +104,15 @@ class Importer:
             note(self._layout, self._clock, named, pin=wish.pin)
         return Imported(tuple(named), *counts)
 
-    def _gather(self, intake: Intake, root: Root) -> Image:
-        return gather(intake, root.descriptor)
+    def _gather(self, intake: Intake, roots: Sequence[Root], names: int) -> list[Image]:
+        images, parts = [], 0
+        for root in roots:
+            image = gather(intake, root.descriptor)
+            parts += image.count * (names or len(root.names) or 1)
+            if parts > MOST_PARTS:
+                raise ArchiveInvalid(f"its images, under all their names, have more than {MOST_PARTS} parts")
+            images.append(image)
+        return images
 
     def _named(self, roots: Sequence[Root], images: Sequence[Image], wish: Wish) -> list[tuple[Target, Image]]:
         if wish.names and len(roots) > 1:
