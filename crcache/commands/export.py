@@ -14,6 +14,7 @@ from crcache.commands.output import add_json, checked, print_json, short, size
 from crcache.commands.progress import Progress, wanted
 from crcache.commands.references import LATEST, Name, reference_argument
 from crcache.errors import ArchiveInvalid, StoreError
+from crcache.eviction.tally import Tally
 from crcache.grammar.platform import Platform
 from crcache.grammar.reference import Tag
 from crcache.images.closure import Held, Incomplete
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = place.load(arguments)
     with Outgoing(arguments.output) as outgoing:
         layout = place.enter(settings.cache_directory)
-        exporter = Exporter(layout, time.time)
+        exporter = Exporter(layout, time.time, Tally(layout).changed)
         chosen = _choose(exporter, arguments, settings)
         if chosen is None:
             return FAILED

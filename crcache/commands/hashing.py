@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Event
 
 from crcache.errors import StoreError
+from crcache.eviction.tally import Tally
 from crcache.grammar.digest import Digest
 from crcache.store.checker import LOST, PIECE, read_sparing
 from crcache.store.contents import NO_FILE, READING, Contents
@@ -58,7 +59,8 @@ class Hashing:
         self._layout = layout
         self._looking = looking
         self._advance = advance
-        self._contents = Contents(layout, time.time, lambda digest, before, after: None)
+        self._tally = Tally(layout)
+        self._contents = Contents(layout, time.time, self._tally.changed)
         self._stopped = Event()
 
     def check(self, digests: Iterable[Digest]) -> Iterator[Finding]:
@@ -126,7 +128,10 @@ class Hashing:
         if self._looking:
             return Finding(digest, size, problem)
         try:
-            return Finding(digest, size, problem, quarantine(self._layout, digest, fd))
+            taken = quarantine(self._layout, digest, fd)
+            if taken is not None and fd is not None:
+                self._tally.changed(digest, os.fstat(fd).st_size, 0)
+            return Finding(digest, size, problem, taken)
         except StoreError as error:
             return Finding(digest, size, problem, failed=error.message)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from crcache.errors import StoreError
+from crcache.eviction.tally import Tally
 from crcache.grammar.reference import Tag
 from crcache.inventory.plan import Plan
 from crcache.inventory.problems import Problems
@@ -36,12 +37,12 @@ def carry_out(
     """Remove what the plan says, but for what has been used or pinned since, and all that this needs.
 
     Tags go first, then manifests, then what they name: whoever comes in between finds less, and never half of it. What
-    cannot be removed is a problem, and stays.
+    cannot be removed is a problem, and stays. Daemons are told what there is room for now.
 
     @param advance: called with the bytes of each piece of content.
     """
     done, kept = Done(), set[Key]()
-    pins = Pins(layout)
+    pins, tally = Pins(layout), Tally(layout)
     for unit in plan.units:
         try:
             gone = _forget(layout, pins, unit)
@@ -61,6 +62,8 @@ def carry_out(
         freed = None
         try:
             freed = remove_content(layout, digest_of(key), stock.times[number])
+            if freed:
+                tally.changed(digest_of(key), freed, 0)
         except StoreError as error:
             problems.fail(error.message)
         if freed is None:
