@@ -24,7 +24,7 @@ from crcache.store.staging import Staging, sweep
 
 #: What may follow an archive, and is read so that whoever writes it need not fail.
 _PADDING = 4 << 20
-#: What all images of an archive consist of at most, under each of their names anew: for each there is a file to be made.
+#: What all images of an archive consist of at most, under each of their names anew: for each a file is made.
 MOST_PARTS = 200_000
 
 
