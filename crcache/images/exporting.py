@@ -60,7 +60,7 @@ class Exporter:
         self,
         layout: Layout,
         clock: Callable[[], float],
-        changed: Callable[[Digest, int, int], object] = lambda digest, before, after: None,
+        changed: Callable[[Digest, int, int], None] = lambda digest, before, after: None,
     ) -> None:
         """
         @param clock: the time of day, in seconds since the epoch.
