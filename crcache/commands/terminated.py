@@ -1,4 +1,4 @@
-"""Being ended, or left by a terminal that goes away, taken as Ctrl-C is: a command cleans up behind itself either way."""
+"""Being ended, or left by a terminal, taken as Ctrl-C is: a command cleans up behind itself either way."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from crcache.errors import ArchiveInvalid, CrcacheError, StoreError
 from crcache.grammar.digest import Digest
 from crcache.images.closure import Image, Incomplete, gather
-from crcache.images.intake import Intake
+from crcache.images.intake import Intake, vanished
 from crcache.images.noting import Target, note
 from crcache.images.roots import Root, find_roots
 from crcache.images.tar import Tar, shown
@@ -152,7 +152,7 @@ class Importer:
                 self._contents.put(digest, intake.made[digest])
                 new.append(size)
             else:
-                raise StoreError(f"{self._layout.content(digest)} has vanished meanwhile: import it again")
+                raise vanished(self._contents, digest)
         return (len(new), sum(new)), (len(there), sum(there))
 
     def _used(self, digest: Digest) -> bool:

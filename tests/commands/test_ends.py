@@ -85,6 +85,7 @@ class EndTests(TreeCase):
                 place = ("-c", str(self.file), "-d", str(self.tree.layout.root))
                 done = subprocess.run(
                     [sys.executable, "-W", "ignore", "-c", code, arguments[0], *place, *arguments[1:]],
+                    check=False,
                     capture_output=True,
                     timeout=30,
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
