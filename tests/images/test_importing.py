@@ -248,7 +248,7 @@ class FailingTests(ImportCase):
         """So does a manifest; the archive is not said to be wrong for that."""
         self.take(app())
         manifest = manifest_of(config_of(LAYERS), LAYERS)
-        real = importing.find_roots
+        real = find_roots
 
         def vanishing(*arguments: object) -> object:
             self.layout.content(Digest.of(manifest)).unlink()
