@@ -78,7 +78,7 @@ class WishlistTests(SynchronousTestCase):
             path = os.pathsep.join(filter(None, sys.path))
             done = subprocess.run(
                 [sys.executable, "-W", "ignore", "-c", code],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 capture_output=True,
                 text=True,
                 check=False,

@@ -12,6 +12,7 @@ from typing import Any
 
 from crcache.errors import ArchiveInvalid, StoreError
 from crcache.grammar.digest import Digest
+from crcache.images import closure, importing
 from crcache.images.importing import Wish
 from crcache.images.tar import MOST_EXTENDED, MOST_MEMBERS
 from crcache.store.staging import Staging
@@ -285,9 +286,12 @@ class BoundTests(ImportCase):
 
     def test_parts(self) -> None:
         """A small archive does not come to millions of parts: not by names, by images, or by manifests of one image."""
-        foreign = [_foreign(str(number)) for number in range(40)]
+        self.assertLess((importing.MOST_PARTS, closure.MOST_NAMED), (1_000_000, 200_000))
+        self.patch(importing, "MOST_PARTS", 18_000)
+        self.patch(closure, "MOST_NAMED", 10_000)
+        foreign = [_foreign(str(number)) for number in range(4)]
         config = config_of(())
-        names = {f"r.example/team/app{number}:1": foreign[0] for number in range(60)}
+        names = {f"r.example/team/app{number}:1": foreign[0] for number in range(6)}
         self.refused(oci(names, [config]), "parts")
         indexes = {
             f"r.example/team/app:{number}": json.dumps(
@@ -297,13 +301,13 @@ class BoundTests(ImportCase):
                     "annotations": {"number": str(number)},
                 }
             ).encode()
-            for number in range(60)
+            for number in range(6)
         }
         self.refused(oci(indexes, [foreign[0], config], OCI_INDEX), "parts")
         listed = [descriptor(OCI_MANIFEST, each) for each in foreign]
         index = json.dumps({"schemaVersion": 2, "manifests": listed}).encode()
         self.refused(oci({APP: index}, [*foreign, config], OCI_INDEX), "names more than")
-        self.refused(oci({APP: foreign[0]}, [config]), "parts", names=[f"r.example/app:{each}" for each in range(60)])
+        self.refused(oci({APP: foreign[0]}, [config]), "parts", names=[f"r.example/app:{each}" for each in range(6)])
 
     def test_memory(self) -> None:
         """A gzip bomb of zeros, as content or as one of the documents, and JSON that is all brackets take no memory to
