@@ -201,6 +201,7 @@ def _report(result: _Result, dry: bool) -> dict[str, Any]:
         "spared": result.spared,
         "before": result.before,
         "freed": result.freed,
+        "lacking": max(result.lacking, 0),
     }
 
 

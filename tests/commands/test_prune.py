@@ -86,7 +86,8 @@ class CriteriaTests(PruneCase):
     def test_report(self) -> None:
         """C{--json} has these words."""
         found = self.json("prune", "--matching", "b.example/*", "--dry-run")
-        self.assertEqual(set(found), {"dryRun", "images", "blobs", "unheld", "fills", "spared", "before", "freed"})
+        words = {"dryRun", "images", "blobs", "unheld", "fills", "spared", "before", "freed", "lacking"}
+        self.assertEqual((set(found), found["lacking"]), (words, 0))
         self.assertEqual(set(found["images"][0]), {"name", "used", "bytes"})
         self.assertEqual((found["fills"], found["unheld"]), ({"count": 0, "bytes": 0},) * 2)
 
@@ -122,6 +123,10 @@ class CriteriaTests(PruneCase):
         self.assertFalse(self.tree.content(THREE).exists())
         self.assertEqual(self.json("prune", "--to-size", "1TiB")["freed"], 0)
         self.assertEqual(self.json("prune", "--to-size", "100%")["freed"], 0)
+        self.done("pin", "a.example/x:1")
+        found = self.json("prune", "--to-size", "1B")
+        self.assertEqual(found["lacking"], self.content() - 1)
+        self.done("unpin", "a.example/x:1")
         self.json("prune", "--to-size", "0%")
         self.assertEqual((self.content(), self.images()), (0, []))
 

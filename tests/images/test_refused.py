@@ -12,7 +12,7 @@ from typing import Any
 
 from crcache.errors import ArchiveInvalid, StoreError
 from crcache.grammar.digest import Digest
-from crcache.images import closure, importing
+from crcache.images import closure, importing, tar
 from crcache.images.importing import Wish
 from crcache.images.tar import MOST_EXTENDED, MOST_MEMBERS
 from crcache.store.staging import Staging
@@ -278,10 +278,12 @@ class BoundTests(ImportCase):
         header = tarfile.TarInfo("x")
         header.type, header.size = tarfile.XHDTYPE, len(data)
         block = header.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512) + empty.tobuf(tarfile.GNU_FORMAT)
+        self.assertLess(MOST_EXTENDED, 100 * MIB)
+        self.patch(tar, "MOST_EXTENDED", 4 * MIB)
         source = _Endless(block)
         problem = self.assertRaises(ArchiveInvalid, self.importer.take, source, "a.tar", Wish())
-        self.assertIn(f"more than {MOST_EXTENDED} bytes of extended headers", problem.message)
-        self.assertLess(source.read_bytes, 2 * MOST_EXTENDED)
+        self.assertIn(f"more than {4 * MIB} bytes of extended headers", problem.message)
+        self.assertLess(source.read_bytes, 8 * MIB)
         self.assertEqual(self.files(), {"VERSION"})
 
     def test_parts(self) -> None:
