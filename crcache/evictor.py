@@ -21,8 +21,7 @@ from crcache.eviction.bounded import Bounded
 from crcache.eviction.pace import HURRIED, REST, Pace, Stopped
 from crcache.eviction.plan import Plan
 from crcache.eviction.removal import Removal
-from crcache.eviction.state import open_state
-from crcache.eviction.sweep import MANY, Sweep
+from crcache.eviction.sweep import Sweep
 from crcache.eviction.tally import Tally
 from crcache.eviction.walk import Walked, Walker
 from crcache.grammar.reference import Registry
@@ -45,8 +44,6 @@ LATEST = 6 * 3600.0
 HASTE = 0.0005
 #: Seconds until somebody who needs room may walk after a walk that has not brought anything.
 VAIN = 10.0
-#: Seconds between two rounds over what is known of content.
-SWEEP = 6 * 3600.0
 #: So many files are walked over at once when room is needed at once: that takes a second or two.
 FEW = 20_000
 
@@ -105,7 +102,6 @@ class Evictor:
         self._removal = Removal(contents, self.tally, self._plan, day, self._evicted, monotonic)
         self.space = Bounded(layout, bounds, self.tally, self._removal, self._replan, statvfs, monotonic)
         self._sweep = Sweep(layout, day, times)
-        self._many = False
         self._most: int | None = None
         self._seen, self._walked, self._vain = 0, -LATEST, -SOONEST
         self._looking, self._walking = LoopingCall(self._look), LoopingCall(self._walk)
@@ -126,6 +122,19 @@ class Evictor:
         self._stopped.clear()
         self._looking.start(GLANCE)
         self._walking.start(GLANCE)
+
+    def alone(self) -> None:
+        """Begin to make room for this process, and look after nothing besides. It blocks while what there is is counted,
+        if nobody has, or it is planned what goes, if nothing is. L{stop} is the end of this, too.
+
+        @raise OSError: if nobody can tell.
+        """
+        self._stopped.clear()
+        with self.tally.open() as book:
+            counted = book.content is not None
+        if not counted or self._plan.used_up():
+            with contextlib.suppress(Stopped):
+                self._walked_over(Pace(self._stopped, lambda: 0.0))
 
     def stop(self) -> None:
         """End; what is under way ends at once. Idempotent."""
@@ -161,9 +170,11 @@ class Evictor:
         if self._excess() and not self._stopped.is_set():
             # Not until there is no more to do: what is being sent gives its space back later, and others, who wait for
             # room, have their turn as well. The next look sees what is left to do.
-            dry = self._removal.free(self._excess, self._monotonic() + TURN).dry
-            if dry and self._excess():
-                self._hurry.set()
+            # Others may be at it for all of that time.
+            with contextlib.suppress(BlockingIOError):
+                dry = self._removal.free(self._excess, self._monotonic() + TURN).dry
+                if dry and self._excess():
+                    self._hurry.set()
         self._tell()
 
     def _excess(self) -> int:
@@ -191,7 +202,7 @@ class Evictor:
             walked = self._walked_over(Pace(self._stopped, self._rest))
             if walked is not None:
                 self._without_plan(walked)
-                self._swept()
+                self._sweep.run_if_due(Pace(self._stopped, self._rest))
         except Stopped:
             pass
         finally:
@@ -226,22 +237,6 @@ class Evictor:
         steps = list(self._plan.read(walked.lines))
         with contextlib.suppress(OSError):
             self._removal.free(self._excess, self._monotonic() + TURN, steps)
-
-    def _swept(self) -> None:
-        """What is known of content that has gone goes after it, now and then."""
-        mark = self._layout.eviction / "swept"
-        with contextlib.suppress(OSError):
-            age = self._day() - os.lstat(mark).st_mtime
-            if 0 <= age < (SWEEP / 6 if self._many else SWEEP):
-                return
-        left = self._sweep.run(Pace(self._stopped, self._rest), self._many)
-        self._many = left > MANY
-        with contextlib.suppress(OSError):
-            fd = open_state(mark)
-            try:
-                os.utime(fd, (self._day(), self._day()))
-            finally:
-                os.close(fd)
 
     def _replan(self, until: float) -> bool:
         """Nothing is left of the plan, and somebody waits for room: walk at once, if that takes but a moment."""

@@ -124,6 +124,7 @@ class Bounded:
 
     def _try(self, more: int, whole: int, there: int, claim: Callable[[], None]) -> Measure | None:
         """How things stand, if there is no room; else it is the caller's."""
+        claimed = False
         try:
             with self._tally.open() as book:
                 found = self.measure(book)
@@ -133,11 +134,12 @@ class Bounded:
                 self._tally.holders.show()
                 book.left = max(book.left - there, 0)
                 claim()
+                claimed = True
                 self._tally.holders.tell()
                 return None
         except OSError:
             # A full disk, for one, on which nothing can be noted: what it has free is known all the same.
-            return self._alone(more, whole, claim)
+            return None if claimed else self._alone(more, whole, claim)
 
     def _alone(self, more: int, whole: int, claim: Callable[[], None]) -> Measure | None:
         try:
@@ -183,7 +185,7 @@ class Claim:
     def __init__(self, space: Bounded, tally: Tally) -> None:
         self._space = space
         self._holders = tally.holders
-        self._lock = Lock()
+        self._lock, self._taking = Lock(), Lock()
         self._size = self._landed = 0
         self._over = False
 
@@ -193,6 +195,11 @@ class Claim:
 
     def take(self, size: int, there: int = 0, whole: int | None = None) -> None:
         """As L{Hold.take<crcache.store.space.Hold>}."""
+        # One at a time: two streams of one body that both ask for room for all of it mean the same bytes.
+        with self._taking:
+            self._take(size, there, whole)
+
+    def _take(self, size: int, there: int, whole: int | None) -> None:
         more = size - self._size
         if more <= 0:
             return

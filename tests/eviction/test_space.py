@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+from crcache import evictor as module
 from crcache.errors import NoRoom, StoreError
 from crcache.eviction import bounded
+from crcache.eviction.holders import Held
 from crcache.eviction.removal import OLD
+from crcache.eviction.state import locked
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO
 from crcache.interfaces import IIngest
@@ -140,6 +146,53 @@ class SpaceTests(EvictionCase):
         self.free = 4 * MIB
         self.evictor.space.hold().take(2 * MIB)
         self.refused(2 * MIB)
+
+    def test_noted_in_vain(self) -> None:
+        """Room that is had is had once, if the tally cannot be written afterwards."""
+        self.walk()
+        with self.evictor.tally.open() as book:
+            book.left = MIB
+
+        def refuse(*_: object) -> int:
+            raise OSError(28, "No space left on device")
+
+        from crcache.eviction import tally
+
+        self.patch(tally, "os", Mock(wraps=os, pwrite=refuse))
+        hold = self.evictor.space.hold()
+        hold.take(2 * MIB, MIB)
+        self.assertEqual(self.evictor.tally.holders.all()[0], Held(MIB, MIB))
+
+    def test_at_once(self) -> None:
+        """Streams of one body that ask at the same time for room for all of it get that once."""
+        self.walk()
+        hold, looking = self.evictor.space.hold(), threading.Barrier(2)
+        statvfs = self.statvfs
+
+        def slowly() -> os.statvfs_result:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                looking.wait(0.3)
+            return statvfs()
+
+        self.patch(self, "statvfs", slowly)
+        both = [threading.Thread(target=hold.take, args=(4 * MIB,)) for _ in range(2)]
+        for each in both:
+            each.start()
+        for each in both:
+            each.join()
+        self.assertEqual(self.evictor.tally.holders.all()[0], Held(4 * MIB, 0))
+
+    def test_others_at_it(self) -> None:
+        """That another process removes what is too much, for however long, is nothing to be warned of."""
+        self.patch(module, "TURN", 0.0)
+        self.blob(1, 6 * MIB)
+        self.blob(2, 6 * MIB)
+        self.walk()
+        with locked(self.layout.eviction / "evict.lock", 0.0):
+            self.evictor.look()
+        self.assertEqual(self.held(), 12 * MIB)
+        self.evictor.look()
+        self.assertEqual(self.held(), 6 * MIB)
 
     def test_no_plan_can_be_written(self) -> None:
         """On a disk too full for a plan, what is too much goes by what is in memory."""
