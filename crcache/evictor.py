@@ -123,18 +123,13 @@ class Evictor:
         self._looking.start(GLANCE)
         self._walking.start(GLANCE)
 
-    def alone(self) -> None:
-        """Begin to make room for this process, and look after nothing besides. It blocks while what there is is counted,
-        if nobody has, or it is planned what goes, if nothing is. L{stop} is the end of this, too.
+    def alone(self) -> Deferred[None]:
+        """Begin to make room for what this process stores, and look after nothing besides. L{stop} is the end of this, too.
 
-        @raise OSError: if nobody can tell.
+        @return: fires when it is known what there is and what goes, if nobody knew, or nobody can tell.
         """
         self._stopped.clear()
-        with self.tally.open() as book:
-            counted = book.content is not None
-        if not counted or self._plan.used_up():
-            with contextlib.suppress(Stopped):
-                self._walked_over(Pace(self._stopped, lambda: 0.0))
+        return self._workers.run(self._know).addErrback(_failed)
 
     def stop(self) -> None:
         """End; what is under way ends at once. Idempotent."""
@@ -220,6 +215,13 @@ class Evictor:
             return not vain and now - self._walked >= max(GLANCE / 2, self._seen * HASTE)
         age = self._day() - made[1]
         return not 0 <= age < min(max(self.tally.last.files * SELDOM, SOONEST), LATEST)
+
+    def _know(self) -> None:
+        with self.tally.open() as book:
+            counted = book.content is not None
+        if not counted or self._plan.used_up():
+            with contextlib.suppress(Stopped):
+                self._walked_over(Pace(self._stopped, lambda: 0.0))
 
     def _walked_over(self, pace: Pace) -> Walked | None:
         walked = self._walker.walk(pace)

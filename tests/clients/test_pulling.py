@@ -21,7 +21,7 @@ from crcache.grammar.platform import Platform
 from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.images.noting import Target
 from crcache.pulling import Orders, Pulling
-from crcache.settings import Config, RegistrySettings
+from crcache.settings import Bounds, Config, RegistrySettings
 from crcache.store import version
 from crcache.store.contents import Contents
 from crcache.store.fileingest import FileIngest
@@ -95,6 +95,23 @@ class WarmTests(PullingCase):
         (warmed,) = await self.pull("1.0")
         self.assertEqual((warmed.new, len(warmed.there)), ({}, 4))
         self.assertEqual(len(self.origin.requests), asked)
+
+    async def test_bounds(self) -> None:
+        """The bounds hold without any daemon, though nobody has counted yet what there is: what was used least recently
+        goes for what is pulled. Nothing is held afterwards."""
+        self.config = replace(self.config, bounds=Bounds(5 << 20, 0))
+        self.root.mkdir()
+        contents = Contents(self.layout, lambda: 0.0, lambda digest, before, after: None)
+        old = [noise(1 << 20, 900 + number) for number in range(4)]
+        for data in old:
+            contents.put(Digest.of(data), data)
+            os.utime(self.layout.content(Digest.of(data)), (1e9, 1e9))
+        version.write(self.layout)
+        (warmed,) = await self.pull("1.0")
+        self.assertNotIsInstance(warmed, CrcacheError)
+        self.assert_whole(self.image.digest, self.image.config, *self.image.layers)
+        self.assertLessEqual(sum(path.stat().st_size for path in self.root.glob("blobs/*/*")), 5 << 20)
+        self.assertEqual(list(self.root.glob("eviction/holder-*")), [])
 
     async def test_several(self) -> None:
         """Several at once, with no more questions under way than there are jobs; what they share comes once; one that
