@@ -77,7 +77,7 @@ class Evictor:
         @param directory: the cache directory.
         @param bounds: those in force.
         @param workers: two of their threads may be busy for long.
-        @param clock: the reactor's time.
+        @param clock: the reactor's time; C{None}, for L{alone}: there is none.
         @param day: the time of day, in seconds since the epoch.
         @param times: how long a registry's tags live.
         @param evicted: told, in any thread, of the bytes of each file of content that is removed to make room.
@@ -124,7 +124,7 @@ class Evictor:
         self._walking.start(GLANCE)
 
     def alone(self) -> Deferred[None]:
-        """Begin to make room for what this process stores, and look after nothing besides. L{stop} is the end of this, too.
+        """Begin to make room for what this process stores, and look after nothing else. L{stop} ends this, too.
 
         @return: fires when it is known what there is and what goes, if nobody knew, or nobody can tell.
         """
@@ -247,14 +247,14 @@ class Evictor:
             return False
         before = self._plan.made()
         self._hurry.set()
-        if self.tally.last.files <= FEW and self.tally.last.content is not None:
+        if self._clock is None or (self.tally.last.files <= FEW and self.tally.last.content is not None):
             pace = Pace(self._stopped, lambda: 0.0, partial(self._in_time, until))
             with contextlib.suppress(Stopped, OSError):
                 walked = self._walked_over(pace)
                 if walked is not None:
                     self._without_plan(walked)
                     return bool(walked.lines)
-        elif self._clock is not None:
+        else:
             self._soon()
         # Another thread or process is at it.
         while self._monotonic() < min(until, now + 2.0) and not self._stopped.wait(0.05):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
-from crcache import evictor as module
+from crcache import evictor
 from crcache.errors import NoRoom, StoreError
 from crcache.eviction import bounded
 from crcache.eviction.holders import Held
@@ -184,7 +184,7 @@ class SpaceTests(EvictionCase):
 
     def test_others_at_it(self) -> None:
         """That another process removes what is too much, for however long, is nothing to be warned of."""
-        self.patch(module, "TURN", 0.0)
+        self.patch(evictor, "TURN", 0.0)
         self.blob(1, 6 * MIB)
         self.blob(2, 6 * MIB)
         self.walk()
