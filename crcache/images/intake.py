@@ -130,7 +130,11 @@ class Intake:
         if found is not None and not found.sealed:
             self._contents.check(digest)
             found = self._contents.find(digest)
-        return found is not None and found.sealed and found.size == size
+        there = found is not None and found.sealed and found.size == size
+        if there:
+            # Not within the hour: the rest of the archive may need the room of what goes next.
+            self._contents.touch(digest)
+        return there
 
     def file(self, name: str) -> Kept | None:
         """A file by its name, or by that of a link which leads to it.

@@ -81,6 +81,20 @@ class ImportTests(TreeCase):
         self.assertEqual(list(self.root.glob(f"ingest/{PREFIX}*")), [])
         self.assertEqual(evictor.tally.holders.all(), (Held(), 0))
 
+    def test_there(self) -> None:
+        """What an archive has and is there already does not go for the rest of it, though it would be next."""
+        for data, age in ((LAYERS[1], 1800), (b"x" * 20_000, 60)):
+            fd = os.open(self.tree.layout.content(self.tree.put(data)), os.O_RDONLY)
+            self.tree.contents.seals.set(fd, Digest.of(data), self.tree.now - age)
+            os.close(fd)
+        self.bound(66_000)
+        config = config_of(LAYERS)
+        self.archive.write_bytes(oci({APP: self.manifest}, [LAYERS[1], config, LAYERS[0]]).bytes())
+        self.done("import", str(self.archive))
+        for data in (self.manifest, config, *LAYERS):
+            self.assertEqual(self.tree.content(data).read_bytes(), data)
+        self.assertFalse(self.tree.content(b"x" * 20_000).exists())
+
     def bound(self, most: int) -> None:
         """There may be so many bytes."""
         self.file.write_text(json.dumps({"cache": {"max-size": f"{most}B", "min-free": "0B"}}))
