@@ -26,6 +26,7 @@ from crcache.eviction.tally import Tally
 from crcache.eviction.walk import Walked, Walker
 from crcache.grammar.reference import Registry
 from crcache.settings import Bounds, Times
+from crcache.store import staging
 from crcache.store.contents import Contents
 from crcache.store.layout import Layout
 from crcache.workers import Workers
@@ -153,6 +154,8 @@ class Evictor:
 
         @raise OSError: if nobody can tell.
         """
+        # What killed imports have left, which can be as much as an archive of everything.
+        staging.sweep(self._layout)
         try:
             left = self._removal.abandoned(Pace(self._stopped).step)
         except Stopped:

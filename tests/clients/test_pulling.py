@@ -238,10 +238,11 @@ class FailingTests(PullingCase):
 class CommandTests(PullingCase):
     """C{crcache pull} itself, as a process."""
 
-    async def command(self, *words: str, stdin: bytes = b"") -> tuple[int, str, str]:
+    async def command(self, *words: str, stdin: bytes = b"", **cache: str) -> tuple[int, str, str]:
         """Exit status, stdout, stderr."""
         file = self.root.with_name("crcache.yaml")
-        settings = {"registries": {NAME: {"url": self.origin.url}}, "cache": {"directory": str(self.root)}}
+        cache["directory"] = str(self.root)
+        settings = {"registries": {NAME: {"url": self.origin.url}}, "cache": cache}
         file.write_text(json.dumps(settings))
         environ = {**os.environ, "NO_PROXY": "*", "no_proxy": "*", "PYTHONPATH": str(ROOT)}
         words = ("-m", "crcache.cli", "pull", "-c", str(file), *words)
@@ -273,6 +274,22 @@ class CommandTests(PullingCase):
         assert entry is not None
         self.assertEqual((str(entry.digest), entry.open), (digest, True))
         self.assertEqual(list(pins.of(HERE, THERE)), [(Tag("latest"), Digest.parse(digest))])
+
+    async def test_pins_hold(self) -> None:
+        """What is to be pinned does not go for what is pulled after it: that is what fails."""
+        for number in range(3):
+            self.origin.add_image(REPO, f"v{number}", [noise(2 << 20, number + 50)])
+        wanted = [f"{NAME}/{REPO}:v{number}" for number in range(3)]
+        bounds = {"max-size": f"{5 << 20}B", "min-free": "0B"}
+        status, out, _ = await self.command("--json", "--pin", "--jobs", "1", *wanted, **bounds)
+        self.assertEqual((status, json.loads(out)["failed"]), (1, 1))
+        known = Repositories(self.layout, lambda: 0.0)
+        for number in range(2):
+            entry = known.tag(HERE, THERE, Tag(f"v{number}"))
+            assert entry is not None
+            manifest = json.loads(self.layout.content(entry.digest).read_bytes())
+            for part in (manifest["config"], *manifest["layers"]):
+                self.assert_whole(part["digest"])
 
     async def test_refused(self) -> None:
         """Nothing is asked, and no directory made, if something is wrong: a line of a list, a manifest, a flag."""

@@ -23,6 +23,7 @@ from crcache.interfaces import IIngest
 from crcache.settings import Bounds, Share
 from crcache.store import ingest
 from crcache.store.filesystem import Filesystem
+from crcache.store.staging import PREFIX, Staging
 from tests.eviction.case import DAY, HOUR, TOTAL, EvictionCase
 from tests.store.other import now
 
@@ -388,6 +389,17 @@ class FillTests(EvictionCase):
         self.evictor.look()
         self.assertEqual(list(self.root.glob("ingest/*")), [])
         self.assertEqual(fill.state.value, "failed")
+
+    def test_import_killed(self) -> None:
+        """What an import that was killed has left goes at the next look; that of one that is at work stays."""
+        work = Staging(self.layout)
+        self.addCleanup(work.close)
+        work.new()
+        left = self.layout.ingest / f"{PREFIX}old"
+        left.mkdir()
+        (left / "1").write_bytes(b"x" * MIB)
+        self.evictor.look()
+        self.assertEqual((left.exists(), os.listdir(work.directory)), (False, ["1"]))
 
     def test_killed(self) -> None:
         """What a process held room for that was killed is nobody's; what it had written is counted."""
