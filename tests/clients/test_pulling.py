@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -238,11 +238,15 @@ class FailingTests(PullingCase):
 class CommandTests(PullingCase):
     """C{crcache pull} itself, as a process."""
 
-    async def command(self, *words: str, stdin: bytes = b"", **cache: str) -> tuple[int, str, str]:
+    async def command(
+        self, *words: str, stdin: bytes = b"", cache: Mapping[str, str] | None = None
+    ) -> tuple[int, str, str]:
         """Exit status, stdout, stderr."""
         file = self.root.with_name("crcache.yaml")
-        cache["directory"] = str(self.root)
-        settings = {"registries": {NAME: {"url": self.origin.url}}, "cache": cache}
+        settings = {
+            "registries": {NAME: {"url": self.origin.url}},
+            "cache": {"directory": str(self.root), **(cache or {})},
+        }
         file.write_text(json.dumps(settings))
         environ = {**os.environ, "NO_PROXY": "*", "no_proxy": "*", "PYTHONPATH": str(ROOT)}
         words = ("-m", "crcache.cli", "pull", "-c", str(file), *words)
@@ -281,7 +285,7 @@ class CommandTests(PullingCase):
             self.origin.add_image(REPO, f"v{number}", [noise(2 << 20, number + 50)])
         wanted = [f"{NAME}/{REPO}:v{number}" for number in range(3)]
         bounds = {"max-size": f"{5 << 20}B", "min-free": "0B"}
-        status, out, _ = await self.command("--json", "--pin", "--jobs", "1", *wanted, **bounds)
+        status, out, _ = await self.command("--json", "--pin", "--jobs", "1", *wanted, cache=bounds)
         self.assertEqual((status, json.loads(out)["failed"]), (1, 1))
         known = Repositories(self.layout, lambda: 0.0)
         for number in range(2):
