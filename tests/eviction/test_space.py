@@ -119,6 +119,20 @@ class SpaceTests(EvictionCase):
         self.evictor.space.hold().take(MIB)
         self.assertEqual([self.holds(each) for each in blobs], [False] + [True] * 9)
 
+    def test_planned_early(self) -> None:
+        """There is a new plan before the old one is used up: on a large cache it takes minutes, in which others would go
+        without."""
+        for number in range(10):
+            self.blob(number, MIB, age=number * HOUR)
+        self.walk()
+        self.evictor._walked = -1e9
+        self.evictor.space.hold().take(5 * MIB)
+        self.assertFalse(self.evictor._due())
+        self.evictor.space.hold().take(3 * MIB)
+        self.assertTrue(self.evictor._due())
+        self.evictor.walk()
+        self.assertEqual(len(self.plan()), 2)
+
     def test_full(self) -> None:
         """On a disk on which nothing can be noted, what is free decides, and what is planned goes."""
         for number in range(4):
