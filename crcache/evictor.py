@@ -101,7 +101,7 @@ class Evictor:
         self._walker = Walker(layout, self.tally, self._plan, day)
         contents = Contents(layout, day, self.tally.changed)
         self._removal = Removal(contents, self.tally, self._plan, day, self._evicted, monotonic)
-        self.space = Bounded(layout, bounds, self.tally, self._removal, self._replan, statvfs, monotonic)
+        self.space = Bounded(layout, bounds, self.tally, self._removal, self._replan, workers.run, statvfs, monotonic)
         self._sweep = Sweep(layout, day, times)
         self._most: int | None = None
         self._seen, self._walked, self._vain = 0, -LATEST, -SOONEST
@@ -138,7 +138,7 @@ class Evictor:
         for each in (self._looking, self._walking):
             if each.running:
                 each.stop()
-        self.tally.holders.close()
+        self._workers.run(self.tally.holders.close).addErrback(_failed)
 
     def _look(self) -> Deferred[None]:
         # The next look waits for this one: a disk that hangs has one thread wait for it, not one more every time.

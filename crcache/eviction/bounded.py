@@ -57,6 +57,7 @@ class Bounded:
         tally: Tally,
         removal: Removal,
         replan: Callable[[float], bool],
+        later: Callable[[Callable[[], None]], object],
         statvfs: Callable[[os.PathLike[str]], os.statvfs_result] = os.statvfs,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,6 +65,7 @@ class Bounded:
         @param bounds: those in force.
         @param replan: called when nothing is left of the plan, and until when a new one is waited for; whether there is
             one now.
+        @param later: calls something soon, in a thread that may be kept waiting by the disk.
         @param monotonic: seconds.
         """
         self._layout = layout
@@ -71,12 +73,13 @@ class Bounded:
         self._tally = tally
         self._removal = removal
         self._replan = replan
+        self._later = later
         self._statvfs = statvfs
         self._monotonic = monotonic
 
     def hold(self) -> Claim:
         """As L{Space.hold<crcache.store.space.Space>}."""
-        return Claim(self, self._tally)
+        return Claim(self, self._tally, self._later)
 
     def measure(self, book: Book) -> Measure:
         """How things stand, by the open book.
@@ -182,8 +185,9 @@ class Bounded:
 class Claim:
     """Room for one thing; see L{crcache.store.space.Hold}."""
 
-    def __init__(self, space: Bounded, tally: Tally) -> None:
+    def __init__(self, space: Bounded, tally: Tally, later: Callable[[Callable[[], None]], object]) -> None:
         self._space = space
+        self._later = later
         self._holders = tally.holders
         self._lock, self._taking = Lock(), Lock()
         self._size = self._landed = 0
@@ -218,20 +222,27 @@ class Claim:
 
     def landed(self, count: int) -> None:
         """As L{Hold.landed<crcache.store.space.Hold>}."""
+        due = False
         with self._lock:
             # What is written a second time, or beyond what is held, is nothing more.
             count = min(count, self._size - self._landed)
             if count > 0:
                 self._landed += count
-                self._holders.change(-count, count)
+                due = self._holders.change(-count, count)
+        if due:
+            self._holders.tell()
 
     def release(self, left: bool = False) -> None:
         """As L{Hold.release<crcache.store.space.Hold>}."""
+        due = False
         with self._lock:
             size, landed = self._size, self._landed
             self._size = self._landed = 0
             self._over = True
             if size:
-                self._holders.change(landed - size, 0 if left else -landed)
+                due = self._holders.change(landed - size, 0 if left else -landed)
             if left:
                 self._holders.leave(landed)
+        if due:
+            # This may be the reactor's thread, which waits for no disk.
+            self._later(self._holders.tell)

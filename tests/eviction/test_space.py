@@ -13,7 +13,7 @@ from unittest.mock import Mock
 
 from crcache import evictor
 from crcache.errors import NoRoom, StoreError
-from crcache.eviction import bounded
+from crcache.eviction import bounded, holders
 from crcache.eviction.holders import Held
 from crcache.eviction.removal import OLD
 from crcache.eviction.state import locked
@@ -120,8 +120,8 @@ class SpaceTests(EvictionCase):
         self.assertEqual([self.holds(each) for each in blobs], [False] + [True] * 9)
 
     def test_planned_early(self) -> None:
-        """There is a new plan before the old one is used up: on a large cache it takes minutes, in which others would go
-        without."""
+        """There is a new plan before the old one is used up: on a large cache it takes minutes, in which nothing could
+        be kept."""
         for number in range(10):
             self.blob(number, MIB, age=number * HOUR)
         self.walk()
@@ -196,6 +196,34 @@ class SpaceTests(EvictionCase):
         for each in both:
             each.join()
         self.assertEqual(self.evictor.tally.holders.all()[0], Held(4 * MIB, 0))
+
+    def test_disk_hangs(self) -> None:
+        """Room is given back without waiting for a disk that does not answer: the reactor does that."""
+        self.walk()
+        self.patch(self.evictor.space, "_later", lambda work: None)
+        other, hold = self.evictor.space.hold(), self.evictor.space.hold()
+        for each in (other, hold):
+            each.take(MIB)
+            each.landed(MIB)
+        hangs, begun = threading.Event(), threading.Event()
+
+        def hang(*_: object) -> int:
+            begun.set()
+            hangs.wait(30)
+            raise OSError(5, "Input/output error")
+
+        self.patch(holders, "open_state", hang)
+        telling = threading.Thread(target=self.evictor.tally.holders.tell)
+        telling.start()
+        begun.wait(5)
+        releasing = threading.Thread(target=hold.release)
+        releasing.start()
+        releasing.join(5)
+        hung = releasing.is_alive()
+        hangs.set()
+        for thread in (telling, releasing):
+            thread.join()
+        self.assertFalse(hung)
 
     def test_others_at_it(self) -> None:
         """That another process removes what is too much, for however long, is nothing to be warned of."""
