@@ -34,6 +34,7 @@ class Measure:
     @ivar coming: bytes for which room is held besides.
     @ivar counted: whether somebody has counted.
     @ivar pinned: bytes that must stay.
+    @ivar limit: bytes that there may be at best, whatever else is on the disk.
     """
 
     most: int
@@ -41,6 +42,7 @@ class Measure:
     coming: int
     counted: bool
     pinned: int
+    limit: int
 
     def short(self, more: int) -> int:
         """How many bytes have to go for so many more to come."""
@@ -93,8 +95,9 @@ class Bounded:
     def _measured(self, book: Book, held: Held) -> Measure:
         fs = self._statvfs(self._layout.root)
         there = (book.content or 0) + book.left + held.there
-        most = allowed(self._bounds(), fs.f_blocks * fs.f_frsize, fs.f_bavail * fs.f_frsize, there)
-        return Measure(most, there, held.coming, book.content is not None, book.pinned)
+        total, bounds = fs.f_blocks * fs.f_frsize, self._bounds()
+        most, limit = allowed(bounds, total, fs.f_bavail * fs.f_frsize, there), allowed(bounds, total, total, 0)
+        return Measure(most, there, held.coming, book.content is not None, book.pinned, limit)
 
     def excess(self) -> int:
         """How many bytes have to go by the watermarks.
@@ -157,7 +160,7 @@ class Bounded:
 
     def _fit(self, found: Measure, whole: int) -> None:
         # What is free says little of how much there may be as long as nobody knows how much of it is the cache's.
-        if found.counted and not fits(self._bounds(), found.most, whole):
+        if not fits(self._bounds(), found.most if found.counted else found.limit, whole):
             raise NoRoom(self._told(whole, found))
 
     def _told(self, whole: int, found: Measure) -> str:

@@ -110,6 +110,12 @@ class SpaceTests(EvictionCase):
         self.refused(9 * MIB)
         self.assertEqual(self.held(), 9 * MIB)
 
+    def test_uncounted_too_large(self) -> None:
+        """Before anybody has counted, what is larger than the bound is refused at once as well, not in its middle."""
+        hold = self.evictor.space.hold()
+        problem = self.assertRaises(NoRoom, hold.take, MIB, whole=11 * MIB)
+        self.assertIn("cache.max-size", problem.message)
+
     def test_replanned(self) -> None:
         """If nothing is left of the plan there is a new one at once, so that a pull need not go without."""
         self.walk()
