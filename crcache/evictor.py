@@ -105,6 +105,7 @@ class Evictor:
         self._sweep = Sweep(layout, day, times)
         self._most: int | None = None
         self._seen, self._walked, self._vain = 0, -LATEST, -SOONEST
+        self._waited = -SOONEST
         self._looking, self._walking = LoopingCall(self._look), LoopingCall(self._walk)
         self._looking.clock = self._walking.clock = clock
 
@@ -246,7 +247,7 @@ class Evictor:
     def _replan(self, until: float) -> bool:
         """Nothing is left of the plan, and somebody waits for room: walk at once, if that takes but a moment."""
         now = self._monotonic()
-        if now - self._vain < VAIN or self._stopped.is_set():
+        if now - max(self._vain, self._waited) < VAIN or self._stopped.is_set():
             return False
         before = self._plan.made()
         self._hurry.set()
@@ -263,6 +264,7 @@ class Evictor:
         while self._monotonic() < min(until, now + 2.0) and not self._stopped.wait(0.05):
             if self._plan.made() != before:
                 return True
+        self._waited = self._monotonic()
         return False
 
     def _in_time(self, until: float) -> float:

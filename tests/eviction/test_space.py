@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -124,6 +125,23 @@ class SpaceTests(EvictionCase):
             book.content = 10 * MIB
         self.evictor.space.hold().take(MIB)
         self.assertEqual([self.holds(each) for each in blobs], [False] + [True] * 9)
+
+    def test_waited_once(self) -> None:
+        """While a plan is made that takes long, one waits for it; those behind are refused at once, and do not wait one
+        after another."""
+        self.walk()
+        self.blob(1, 9 * MIB)
+        with self.evictor.tally.open() as book:
+            book.content = 9 * MIB
+        self.patch(evictor, "FEW", -1)
+        waited: list[float | None] = []
+        self.patch(self.evictor, "_stopped", Mock(is_set=lambda: False, wait=waited.append))
+        self.patch(self.evictor, "_monotonic", itertools.count(0, 0.5).__next__)
+        self.refused(2 * MIB)
+        before = len(waited)
+        self.assertGreater(before, 0)
+        self.refused(2 * MIB)
+        self.assertEqual(len(waited), before)
 
     def test_planned_early(self) -> None:
         """There is a new plan before the old one is used up: on a large cache it takes minutes, in which nothing could
