@@ -14,8 +14,9 @@ from unittest.mock import Mock
 
 from crcache import evictor
 from crcache.errors import NoRoom, StoreError
-from crcache.eviction import bounded, holders
+from crcache.eviction import bounded, holders, state
 from crcache.eviction.holders import Held
+from crcache.eviction.leftovers import Leftovers
 from crcache.eviction.removal import OLD
 from crcache.eviction.state import locked
 from crcache.grammar.digest import Digest
@@ -174,7 +175,7 @@ class SpaceTests(EvictionCase):
                     raise OSError(28, "No space left on device")
                 return os.open(path, flags)
 
-        from crcache.eviction import state, tally
+        from crcache.eviction import tally
 
         for module in (state, tally):
             self.patch(module, "os", Full())
@@ -248,6 +249,22 @@ class SpaceTests(EvictionCase):
         for thread in (telling, releasing):
             thread.join()
         self.assertFalse(hung)
+
+    def test_lock_replaced(self) -> None:
+        """A lock is on the file that others will find, though somebody cleans just as it is taken."""
+        path = self.layout.eviction / "walk.lock"
+        take, made = state._try, []
+
+        def cleaned(fd: int) -> bool:
+            if not made:
+                path.unlink()
+                made.append(path.touch())
+            return take(fd)
+
+        self.patch(state, "_try", cleaned)
+        with locked(path, 0.0) as fd:
+            self.assertTrue(os.path.samestat(os.fstat(fd), path.stat()))
+            self.assertRaises(BlockingIOError, locked(path, 0.0).__enter__)
 
     def test_others_at_it(self) -> None:
         """That another process removes what is too much, for however long, is nothing to be warned of."""
@@ -455,6 +472,18 @@ class FillTests(EvictionCase):
         self.evictor.look()
         self.assertEqual(list(self.root.glob("ingest/*")), [])
         self.assertEqual(fill.state.value, "failed")
+
+    def test_gone_on_with(self) -> None:
+        """A fill that was written to between the look and the removal stays."""
+        fill = self.fill(b"x")
+        now(fill.write(0, [b"y" * MIB]))
+        fill.close()
+        leftovers = Leftovers(self.layout)
+        (found,) = leftovers.look()
+        self.assertEqual(leftovers.remove(found, found.written), 0)
+        self.assertEqual(len(list(self.root.glob("ingest/*"))), 2)
+        self.assertEqual(leftovers.remove(found, found.written + 1), found.size)
+        self.assertEqual(list(self.root.glob("ingest/*")), [])
 
     def test_import_killed(self) -> None:
         """What an import that was killed has left goes at the next look; that of one that is at work stays."""
