@@ -253,12 +253,12 @@ class SpaceTests(EvictionCase):
     def test_lock_replaced(self) -> None:
         """A lock is on the file that others will find, though somebody cleans just as it is taken."""
         path = self.layout.eviction / "walk.lock"
-        take, made = state._try, []
+        take, tries = state._try, itertools.count()
 
         def cleaned(fd: int) -> bool:
-            if not made:
+            if not next(tries):
                 path.unlink()
-                made.append(path.touch())
+                path.touch()
             return take(fd)
 
         self.patch(state, "_try", cleaned)
@@ -474,15 +474,18 @@ class FillTests(EvictionCase):
         self.assertEqual(fill.state.value, "failed")
 
     def test_gone_on_with(self) -> None:
-        """A fill that was written to between the look and the removal stays."""
+        """A fill that was written to, or is somebody's, between the look and the removal stays."""
         fill = self.fill(b"x")
         now(fill.write(0, [b"y" * MIB]))
         fill.close()
         leftovers = Leftovers(self.layout)
         (found,) = leftovers.look()
         self.assertEqual(leftovers.remove(found, found.written), 0)
+        again = self.fill(b"x")
+        self.assertEqual(leftovers.remove(found, found.written + DAY), 0)
+        again.close()
         self.assertEqual(len(list(self.root.glob("ingest/*"))), 2)
-        self.assertEqual(leftovers.remove(found, found.written + 1), found.size)
+        self.assertEqual(leftovers.remove(found, found.written + DAY), found.size)
         self.assertEqual(list(self.root.glob("ingest/*")), [])
 
     def test_import_killed(self) -> None:
