@@ -14,9 +14,11 @@ from pathlib import Path
 from threading import Event
 
 from crcache.errors import StoreError
+from crcache.eviction.tally import Tally
 from crcache.grammar.digest import Digest
 from crcache.store.checker import LOST, PIECE, read_sparing
 from crcache.store.contents import NO_FILE, READING, Contents
+from crcache.store.files import size_of
 from crcache.store.layout import Layout
 from crcache.store.quarantine import quarantine
 
@@ -59,6 +61,7 @@ class Hashing:
         self._looking = looking
         self._advance = advance
         self._contents = Contents(layout, time.time, lambda digest, before, after: None)
+        self._tally = Tally(layout)
         self._stopped = Event()
 
     def check(self, digests: Iterable[Digest]) -> Iterator[Finding]:
@@ -125,10 +128,14 @@ class Hashing:
     def _wrong(self, digest: Digest, fd: int | None, size: int, problem: str) -> Finding:
         if self._looking:
             return Finding(digest, size, problem)
+        before = size_of(self._layout.content(digest))
         try:
-            return Finding(digest, size, problem, quarantine(self._layout, digest, fd))
+            taken = quarantine(self._layout, digest, fd)
         except StoreError as error:
             return Finding(digest, size, problem, failed=error.message)
+        if taken is not None:
+            self._tally.changed(digest, before, 0)
+        return Finding(digest, size, problem, taken)
 
 
 def _told(done: Future[Finding | None]) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from crcache.errors import StoreError
+from crcache.eviction.tally import Tally
 from crcache.grammar.reference import Tag
 from crcache.inventory.plan import Plan
 from crcache.inventory.problems import Problems
@@ -41,7 +42,7 @@ def carry_out(
     @param advance: called with the bytes of each piece of content.
     """
     done, kept = Done(), set[Key]()
-    pins = Pins(layout)
+    pins, tally = Pins(layout), Tally(layout)
     for unit in plan.units:
         try:
             gone = _forget(layout, pins, unit)
@@ -67,6 +68,7 @@ def carry_out(
             kept |= stock.led(key)
         else:
             done.content[key] = freed
+            tally.changed(digest_of(key), freed, 0)
     for home, keys in plan.members.items():
         for key in keys - kept:
             try:

@@ -106,6 +106,15 @@ class OrderTests(EvictionCase):
         self.within(self.held() - 1)
         self.assertEqual([self.holds(each) for each in (blob, index, image, layer, loose)], [True] * 4 + [False])
 
+    def test_used_within_the_second(self) -> None:
+        """Also if what it names had been used in that very second before, so that its time does not tell."""
+        layer = self.blob(1, age=DAY)
+        image = self.manifest([layer], age=9 * DAY)
+        self.walk()
+        self.used(image, age=DAY)
+        self.evictor._removal.free(lambda: 5000, self.evictor._monotonic() + 5)
+        self.assertEqual((self.holds(image), self.holds(layer)), (True, True))
+
     def test_named_since(self) -> None:
         """A manifest that is noted newly has what it names stay, whoever stored that and when; seals stay whole."""
         layer, loose = self.blob(1, age=9 * DAY), self.blob(2, age=8 * DAY)
