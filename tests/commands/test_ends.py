@@ -77,5 +77,6 @@ class EndTests(TreeCase):
         self.tree.layout.version.write_text("7\n")
         for arguments in (["ls"], ["du"], ["show", "a"], ["pin"], ["unpin", "a"], ["prune", "--fills"], ["verify"]):
             status, out, err = self.run_main(*arguments)
-            expected = f"crcache: cache directory {self.tree.layout.root}: its layout is '7', this release knows '1'\n"
-            self.assertEqual((status, out, err), (1, "", expected), arguments)
+            expected = f"crcache: cache directory {self.tree.layout.root}: its layout is '7', this release knows '1': "
+            advice = "take the later release, or an empty directory\n"
+            self.assertEqual((status, out, err), (1, "", expected + advice), arguments)
