@@ -9,7 +9,6 @@ import sys
 from typing import BinaryIO
 
 from crcache.commands import place
-from crcache.commands.counting import counting
 from crcache.commands.making import make
 from crcache.commands.outcome import DONE, Misused
 from crcache.commands.output import add_json, print_json, short, size
@@ -66,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     with source, as_interrupt():
         layout = make(settings)
         wish = Wish(tuple(_target(each) for each in arguments.names), arguments.pin)
-        importer = Importer(layout, lambda text: _target(parse_name(text)), changed=counting(layout))
+        importer = Importer(layout, lambda text: _target(parse_name(text)))
         with Progress("importing", _length(source), shown=wanted(arguments)) as progress:
             name = "stdin" if arguments.archive == _STDIN else arguments.archive
             imported = importer.take(source, name, wish, progress.advance)

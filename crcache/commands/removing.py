@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from crcache.commands.counting import counting
 from crcache.errors import StoreError
 from crcache.grammar.reference import Tag
 from crcache.inventory.plan import Plan
@@ -41,7 +40,7 @@ def carry_out(
 
     @param advance: called with the bytes of each piece of content.
     """
-    done, kept, changed = Done(), set[Key](), counting(layout)
+    done, kept = Done(), set[Key]()
     pins = Pins(layout)
     for unit in plan.units:
         try:
@@ -68,7 +67,6 @@ def carry_out(
             kept |= stock.led(key)
         else:
             done.content[key] = freed
-            changed(digest_of(key), freed, 0)
     for home, keys in plan.members.items():
         for key in keys - kept:
             try:

@@ -55,22 +55,15 @@ class Imported:
 class Importer:
     """Imports into one cache directory, beside whoever else is at work there."""
 
-    def __init__(
-        self,
-        layout: Layout,
-        parse: Callable[[str], Target],
-        clock: Callable[[], float] = time.time,
-        changed: Callable[[Digest, int, int], None] = lambda digest, before, after: None,
-    ) -> None:
+    def __init__(self, layout: Layout, parse: Callable[[str], Target], clock: Callable[[], float] = time.time) -> None:
         """
         @param parse: what a name means; it raises L{CrcacheError} if it is none.
         @param clock: the time of day, in seconds since the epoch.
-        @param changed: told how many bytes of a digest's content there were before, and are now.
         """
         self._layout = layout
         self._parse = parse
         self._clock = clock
-        self._contents = Contents(layout, clock, changed)
+        self._contents = Contents(layout, clock, lambda digest, before, after: None)
 
     def take(
         self, source: BinaryIO, name: str, wish: Wish, advanced: Callable[[int], object] = lambda count: None
