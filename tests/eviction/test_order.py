@@ -7,6 +7,7 @@ import shutil
 from unittest.mock import patch
 
 from crcache.eviction.plan import Plan, line
+from crcache.eviction.state import locked
 from crcache.facts import Membership
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO
@@ -148,6 +149,16 @@ class OrderTests(EvictionCase):
             self.within(199_000)
         self.assertEqual(self.held(), 199_000)
         self.assertLess(looked.call_count, 100)
+
+    def test_one_at_a_time(self) -> None:
+        """While another process removes, this one does not, and waits for it as long as it was told to."""
+        self.blob(1, age=HOUR)
+        self.walk()
+        free = self.evictor._removal.free
+        with locked(self.layout.eviction / "evict.lock", 0.0):
+            self.assertRaises(BlockingIOError, free, lambda: 1, self.evictor._monotonic() + 0.05)
+            self.assertEqual(self.held(), 1000)
+        self.assertEqual(free(lambda: 1, self.evictor._monotonic()).size, 1000)
 
     def test_new_plan(self) -> None:
         """When nothing is left of the plan there is a new one, of what has come since."""
