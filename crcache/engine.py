@@ -48,7 +48,6 @@ from crcache.store.checker import Checker
 from crcache.store.filesystem import Filesystem
 from crcache.store.layout import Layout
 from crcache.store.marks import boot_id
-from crcache.store.staging import sweep
 from crcache.threads import Threads
 from crcache.tier.tier import Tier
 from crcache.upstream.client import Upstream
@@ -171,8 +170,6 @@ class Engine:
     def open(self) -> None:
         """The store is open: serve, and look after it."""
         self.open_alone()
-        # Of imports that were killed.
-        self._threads.disk.run(sweep, Layout(self.config.now.cache_directory))
         self.evictor.start()
         self.scrub.start()
         self.grants.start()

@@ -21,12 +21,12 @@ from crcache.eviction.bounded import Bounded
 from crcache.eviction.pace import HURRIED, REST, Pace, Stopped
 from crcache.eviction.plan import Plan
 from crcache.eviction.removal import Removal
-from crcache.eviction.state import open_state
-from crcache.eviction.sweep import MANY, Sweep
+from crcache.eviction.sweep import Sweep
 from crcache.eviction.tally import Tally
 from crcache.eviction.walk import Walked, Walker
 from crcache.grammar.reference import Registry
 from crcache.settings import Bounds, Times
+from crcache.store import staging
 from crcache.store.contents import Contents
 from crcache.store.layout import Layout
 from crcache.workers import Workers
@@ -45,8 +45,6 @@ LATEST = 6 * 3600.0
 HASTE = 0.0005
 #: Seconds until somebody who needs room may walk after a walk that has not brought anything.
 VAIN = 10.0
-#: Seconds between two rounds over what is known of content.
-SWEEP = 6 * 3600.0
 #: So many files are walked over at once when room is needed at once: that takes a second or two.
 FEW = 20_000
 
@@ -80,7 +78,7 @@ class Evictor:
         @param directory: the cache directory.
         @param bounds: those in force.
         @param workers: two of their threads may be busy for long.
-        @param clock: the reactor's time.
+        @param clock: the reactor's time; C{None}, for L{alone}: there is none.
         @param day: the time of day, in seconds since the epoch.
         @param times: how long a registry's tags live.
         @param evicted: told, in any thread, of the bytes of each file of content that is removed to make room.
@@ -103,11 +101,11 @@ class Evictor:
         self._walker = Walker(layout, self.tally, self._plan, day)
         contents = Contents(layout, day, self.tally.changed)
         self._removal = Removal(contents, self.tally, self._plan, day, self._evicted, monotonic)
-        self.space = Bounded(layout, bounds, self.tally, self._removal, self._replan, statvfs, monotonic)
+        self.space = Bounded(layout, bounds, self.tally, self._removal, self._replan, workers.run, statvfs, monotonic)
         self._sweep = Sweep(layout, day, times)
-        self._many = False
         self._most: int | None = None
         self._seen, self._walked, self._vain = 0, -LATEST, -SOONEST
+        self._waited = -SOONEST
         self._looking, self._walking = LoopingCall(self._look), LoopingCall(self._walk)
         self._looking.clock = self._walking.clock = clock
 
@@ -127,13 +125,21 @@ class Evictor:
         self._looking.start(GLANCE)
         self._walking.start(GLANCE)
 
+    def alone(self) -> Deferred[None]:
+        """Begin to make room for what this process stores, and look after nothing else. L{stop} ends this, too.
+
+        @return: fires when it is known what there is and what goes, if nobody knew, or nobody can tell.
+        """
+        self._stopped.clear()
+        return self._workers.run(self._know).addErrback(_failed)
+
     def stop(self) -> None:
         """End; what is under way ends at once. Idempotent."""
         self._stopped.set()
         for each in (self._looking, self._walking):
             if each.running:
                 each.stop()
-        self.tally.holders.close()
+        self._workers.run(self.tally.holders.close).addErrback(_failed)
 
     def _look(self) -> Deferred[None]:
         # The next look waits for this one: a disk that hangs has one thread wait for it, not one more every time.
@@ -149,6 +155,8 @@ class Evictor:
 
         @raise OSError: if nobody can tell.
         """
+        # What killed imports have left, which can be as much as an archive of everything.
+        staging.sweep(self._layout)
         try:
             left = self._removal.abandoned(Pace(self._stopped).step)
         except Stopped:
@@ -161,9 +169,11 @@ class Evictor:
         if self._excess() and not self._stopped.is_set():
             # Not until there is no more to do: what is being sent gives its space back later, and others, who wait for
             # room, have their turn as well. The next look sees what is left to do.
-            dry = self._removal.free(self._excess, self._monotonic() + TURN).dry
-            if dry and self._excess():
-                self._hurry.set()
+            # Others may be at it for all of that time.
+            with contextlib.suppress(BlockingIOError):
+                dry = self._removal.free(self._excess, self._monotonic() + TURN).dry
+                if dry and self._excess():
+                    self._hurry.set()
         self._tell()
 
     def _excess(self) -> int:
@@ -191,7 +201,7 @@ class Evictor:
             walked = self._walked_over(Pace(self._stopped, self._rest))
             if walked is not None:
                 self._without_plan(walked)
-                self._swept()
+                self._sweep.run_if_due(Pace(self._stopped, self._rest))
         except Stopped:
             pass
         finally:
@@ -210,6 +220,13 @@ class Evictor:
         age = self._day() - made[1]
         return not 0 <= age < min(max(self.tally.last.files * SELDOM, SOONEST), LATEST)
 
+    def _know(self) -> None:
+        with self.tally.open() as book:
+            counted = book.content is not None
+        if not counted or self._plan.used_up():
+            with contextlib.suppress(Stopped):
+                self._walked_over(Pace(self._stopped, lambda: 0.0))
+
     def _walked_over(self, pace: Pace) -> Walked | None:
         walked = self._walker.walk(pace)
         if walked is not None:
@@ -227,42 +244,27 @@ class Evictor:
         with contextlib.suppress(OSError):
             self._removal.free(self._excess, self._monotonic() + TURN, steps)
 
-    def _swept(self) -> None:
-        """What is known of content that has gone goes after it, now and then."""
-        mark = self._layout.eviction / "swept"
-        with contextlib.suppress(OSError):
-            age = self._day() - os.lstat(mark).st_mtime
-            if 0 <= age < (SWEEP / 6 if self._many else SWEEP):
-                return
-        left = self._sweep.run(Pace(self._stopped, self._rest), self._many)
-        self._many = left > MANY
-        with contextlib.suppress(OSError):
-            fd = open_state(mark)
-            try:
-                os.utime(fd, (self._day(), self._day()))
-            finally:
-                os.close(fd)
-
     def _replan(self, until: float) -> bool:
         """Nothing is left of the plan, and somebody waits for room: walk at once, if that takes but a moment."""
         now = self._monotonic()
-        if now - self._vain < VAIN or self._stopped.is_set():
+        if now - max(self._vain, self._waited) < VAIN or self._stopped.is_set():
             return False
         before = self._plan.made()
         self._hurry.set()
-        if self.tally.last.files <= FEW and self.tally.last.content is not None:
+        if self._clock is None or (self.tally.last.files <= FEW and self.tally.last.content is not None):
             pace = Pace(self._stopped, lambda: 0.0, partial(self._in_time, until))
             with contextlib.suppress(Stopped, OSError):
                 walked = self._walked_over(pace)
                 if walked is not None:
                     self._without_plan(walked)
                     return bool(walked.lines)
-        elif self._clock is not None:
+        else:
             self._soon()
         # Another thread or process is at it.
         while self._monotonic() < min(until, now + 2.0) and not self._stopped.wait(0.05):
             if self._plan.made() != before:
                 return True
+        self._waited = self._monotonic()
         return False
 
     def _in_time(self, until: float) -> float:

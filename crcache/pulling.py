@@ -98,14 +98,15 @@ class Pulling:
         def begin(target: Target) -> Deferred[None]:
             return Deferred.fromCoroutine(one(target))
 
+        def every(_: None) -> Deferred[Any]:
+            pulls = [turns.run(begin, target) for target in orders.images]
+            return DeferredList(pulls, fireOnOneErrback=True, consumeErrors=True)
+
         def over(_: object) -> Deferred[None]:
             names.retire()
             return Deferred.fromCoroutine(self._stop())
 
-        every = DeferredList(
-            [turns.run(begin, target) for target in orders.images], fireOnOneErrback=True, consumeErrors=True
-        )
-        return every.addBoth(over)
+        return engine.evictor.alone().addCallback(every).addBoth(over)
 
     async def _warmed(
         self, warmer: Warmer, registry: Registry, repository: Repository, reference: Any
@@ -121,6 +122,7 @@ class Pulling:
     async def _stop(self) -> None:
         engine = self._engine
         await within(self._reactor, _STEP, engine.fills.stop())
+        engine.evictor.stop()
         await within(self._reactor, _STEP, engine.close_upstream())
         engine.store.stop()
         end_threads(engine.workers, _STEP)

@@ -88,16 +88,16 @@ def registry(text: str) -> Registry:
 
 def base_url(text: str) -> str:
     """A registry's URL, to which C{/v2/} is added; without a trailing slash."""
-    parts = _http_url(text, "https://registry.example.com:5000", "the keys username and password are for that")
-    path = parts.path.rstrip("/")
-    if path == "/v2" or path.endswith("/v2"):
-        raise ValueError("must end before /v2, which is added to it")
-    return f"{parts.scheme}://{parts.netloc.lower()}{path}"
+    return _before_v2(text, "https://registry.example.com:5000", "the keys username and password are for that")
 
 
 def parent_url(text: str) -> str:
     """Another cache's URL, to which C{/v2/} is added; without a trailing slash."""
-    parts = _http_url(text, "http://rack-cache.example.com:3000", "it passes the clients' own credentials on")
+    return _before_v2(text, "http://rack-cache.example.com:3000", "it passes the clients' own credentials on")
+
+
+def _before_v2(text: str, example: str, elsewhere: str) -> str:
+    parts = _http_url(text, example, elsewhere)
     path = parts.path.rstrip("/")
     if path == "/v2" or path.endswith("/v2"):
         raise ValueError("must end before /v2, which is added to it")

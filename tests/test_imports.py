@@ -53,8 +53,8 @@ MAY_IMPORT = {
     "nodes": "errors",
     "inventory": "errors facts grammar policy store",
     # What it pulls with is a composition root of its own, imported when it is needed.
-    "commands": "config config_cache credentials errors eviction facts grammar images inventory nodes policy pulling"
-    " settings store units upstream workers yaml_file",
+    "commands": "config config_cache credentials errors eviction evictor facts grammar images inventory nodes policy"
+    " pulling settings store units upstream workers yaml_file",
     "cli": "commands errors",
     "images": "errors facts grammar store",
     "store": "events errors facts grammar interfaces secret settings workers",

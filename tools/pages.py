@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 from crcache.cli import COMMANDS, make_parser
 
+_TICKETS = re.compile(r" \(#\d[^)]*\)$")
 PACKAGING = Path(__file__).resolve().parents[1] / "packaging"
 PAGE = PACKAGING / "man" / "crcache.1"
 COMPLETIONS = {
@@ -167,7 +169,8 @@ def completion(shell: str) -> str:
                 action.complete = _IMAGES  # type: ignore[attr-defined]
     text: str = shtab.complete(parser, shell, preamble={"bash": _BASH, "zsh": _ZSH})
     text = text.replace("-F _shtab_crcache crcache", "-F _crcache crcache")
-    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+    # The numbers of its own tickets mean nothing here.
+    return "".join(f"{_TICKETS.sub('', line).rstrip()}\n" for line in text.splitlines())
 
 
 def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

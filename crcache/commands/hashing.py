@@ -18,6 +18,7 @@ from crcache.eviction.tally import Tally
 from crcache.grammar.digest import Digest
 from crcache.store.checker import LOST, PIECE, read_sparing
 from crcache.store.contents import NO_FILE, READING, Contents
+from crcache.store.files import size_of
 from crcache.store.layout import Layout
 from crcache.store.quarantine import quarantine
 
@@ -59,8 +60,8 @@ class Hashing:
         self._layout = layout
         self._looking = looking
         self._advance = advance
+        self._contents = Contents(layout, time.time, lambda digest, before, after: None)
         self._tally = Tally(layout)
-        self._contents = Contents(layout, time.time, self._tally.changed)
         self._stopped = Event()
 
     def check(self, digests: Iterable[Digest]) -> Iterator[Finding]:
@@ -127,13 +128,14 @@ class Hashing:
     def _wrong(self, digest: Digest, fd: int | None, size: int, problem: str) -> Finding:
         if self._looking:
             return Finding(digest, size, problem)
+        before = size_of(self._layout.content(digest))
         try:
             taken = quarantine(self._layout, digest, fd)
-            if taken is not None and fd is not None:
-                self._tally.changed(digest, os.fstat(fd).st_size, 0)
-            return Finding(digest, size, problem, taken)
         except StoreError as error:
             return Finding(digest, size, problem, failed=error.message)
+        if taken is not None:
+            self._tally.changed(digest, before, 0)
+        return Finding(digest, size, problem, taken)
 
 
 def _told(done: Future[Finding | None]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ import sys
 from typing import BinaryIO
 
 from crcache.commands import place
-from crcache.commands.making import make
+from crcache.commands.making import bounded, make
 from crcache.commands.outcome import DONE, Misused
 from crcache.commands.output import add_json, print_json, short, size
 from crcache.commands.progress import Progress, wanted
@@ -65,8 +65,16 @@ def run(arguments: argparse.Namespace) -> int:
     with source, as_interrupt():
         layout = make(settings)
         wish = Wish(tuple(_target(each) for each in arguments.names), arguments.pin)
-        importer = Importer(layout, lambda text: _target(parse_name(text)))
-        with Progress("importing", _length(source), shown=wanted(arguments)) as progress:
+        with (
+            bounded(settings) as evictor,
+            Progress("importing", _length(source), shown=wanted(arguments)) as progress,
+        ):
+            importer = Importer(
+                layout,
+                lambda text: _target(parse_name(text)),
+                changed=evictor.tally.changed,
+                space=evictor.space,
+            )
             name = "stdin" if arguments.archive == _STDIN else arguments.archive
             imported = importer.take(source, name, wish, progress.advance)
     repositories = Repositories(layout, lambda: 0.0)

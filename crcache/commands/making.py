@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import time
+from collections.abc import Iterator
 
 from crcache.commands.place import become_owner
 from crcache.errors import StoreError
+from crcache.evictor import Evictor
 from crcache.settings import Config
 from crcache.store.filesystem import Filesystem
 from crcache.store.layout import Layout
@@ -35,6 +38,17 @@ def make(settings: Config) -> Layout:
         raise StoreError(f"cache directory {directory}: {error.strerror}") from error
     store.start()
     return Layout(directory)
+
+
+@contextlib.contextmanager
+def bounded(settings: Config) -> Iterator[Evictor]:
+    """Who makes room for what is stored, within the daemon's bounds, whether it runs or not."""
+    evictor = Evictor(settings.cache_directory, lambda: settings.bounds, Inline(), None)
+    evictor.alone()
+    try:
+        yield evictor
+    finally:
+        evictor.stop()
 
 
 def _give(directory: os.PathLike[str]) -> None:

@@ -101,11 +101,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.pin and not settings.cache_manifests:
         raise Misused("--pin is of no use where cache.manifests is no: no manifest is kept")
     layout = make(settings)
-    results = _pull(arguments, settings, names)
+    results = _pull(arguments, settings, layout, names)
     if results is None:
         return INTERRUPTED
-    if arguments.pin:
-        _pin(layout, results)
     _report(arguments, results)
     return FAILED if any(isinstance(each, CrcacheError) for each in results.values()) else DONE
 
@@ -123,7 +121,9 @@ def _names(arguments: argparse.Namespace) -> list[Target]:
     return list(dict.fromkeys((each.registry, each.repository, each.image) for each in wanted))
 
 
-def _pull(arguments: argparse.Namespace, settings: Config, targets: list[Target]) -> dict[Target, Any] | None:
+def _pull(
+    arguments: argparse.Namespace, settings: Config, layout: Layout, targets: list[Target]
+) -> dict[Target, Any] | None:
     """What has come of each; C{None} if it was interrupted."""
     from twisted.internet import reactor
 
@@ -142,6 +142,12 @@ def _pull(arguments: argparse.Namespace, settings: Config, targets: list[Target]
             progress.expect(total)
 
         def ended(target: Target, result: Any) -> None:
+            if arguments.pin and not isinstance(result, CrcacheError):
+                try:
+                    # At once: what else is pulled must not have it go.
+                    _pin(layout, target, result)
+                except CrcacheError as problem:
+                    result = problem
             results[target] = result
             if isinstance(result, CrcacheError):
                 progress.tell(f"crcache: {spell(*target)}: {result.message}")
@@ -162,19 +168,20 @@ def _pull(arguments: argparse.Namespace, settings: Config, targets: list[Target]
     return results if len(results) == len(targets) else None
 
 
-def _pin(layout: Layout, results: dict[Target, Any]) -> None:
-    """Pin what came, in the daemon's own words; a tag that is not kept otherwise is noted."""
+def _pin(layout: Layout, target: Target, result: Any) -> None:
+    """Pin what came, in the daemon's own words; a tag that is not kept otherwise is noted.
+
+    @raise StoreError: if that cannot be noted.
+    """
     pins, known = Pins(layout), Repositories(layout, time.time)
-    for (registry, repository, reference), result in results.items():
-        if isinstance(result, CrcacheError):
-            continue
-        root = result.root
-        pins.add(registry, repository, reference, root.digest)
-        if isinstance(reference, Tag):
-            entry = known.tag(registry, repository, reference)
-            if entry is None or entry.digest != root.digest:
-                new = TagEntry(root.digest, root.media_type, root.size, time.time())
-                known.set_tag(registry, repository, reference, new)
+    registry, repository, reference = target
+    root = result.root
+    pins.add(registry, repository, reference, root.digest)
+    if isinstance(reference, Tag):
+        entry = known.tag(registry, repository, reference)
+        if entry is None or entry.digest != root.digest:
+            new = TagEntry(root.digest, root.media_type, root.size, time.time())
+            known.set_tag(registry, repository, reference, new)
 
 
 def _report(arguments: argparse.Namespace, results: dict[Target, Any]) -> None:

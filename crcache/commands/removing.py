@@ -62,14 +62,13 @@ def carry_out(
         freed = None
         try:
             freed = remove_content(layout, digest_of(key), stock.times[number])
-            if freed:
-                tally.changed(digest_of(key), freed, 0)
         except StoreError as error:
             problems.fail(error.message)
         if freed is None:
             kept |= stock.led(key)
         else:
             done.content[key] = freed
+            tally.changed(digest_of(key), freed, 0)
     for home, keys in plan.members.items():
         for key in keys - kept:
             try:

@@ -34,6 +34,7 @@ class Measure:
     @ivar coming: bytes for which room is held besides.
     @ivar counted: whether somebody has counted.
     @ivar pinned: bytes that must stay.
+    @ivar limit: bytes that there may be at best, whatever else is on the disk.
     """
 
     most: int
@@ -41,6 +42,7 @@ class Measure:
     coming: int
     counted: bool
     pinned: int
+    limit: int
 
     def short(self, more: int) -> int:
         """How many bytes have to go for so many more to come."""
@@ -57,6 +59,7 @@ class Bounded:
         tally: Tally,
         removal: Removal,
         replan: Callable[[float], bool],
+        later: Callable[[Callable[[], None]], object],
         statvfs: Callable[[os.PathLike[str]], os.statvfs_result] = os.statvfs,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,6 +67,7 @@ class Bounded:
         @param bounds: those in force.
         @param replan: called when nothing is left of the plan, and until when a new one is waited for; whether there is
             one now.
+        @param later: calls something soon, in a thread that may be kept waiting by the disk.
         @param monotonic: seconds.
         """
         self._layout = layout
@@ -71,12 +75,13 @@ class Bounded:
         self._tally = tally
         self._removal = removal
         self._replan = replan
+        self._later = later
         self._statvfs = statvfs
         self._monotonic = monotonic
 
     def hold(self) -> Claim:
         """As L{Space.hold<crcache.store.space.Space>}."""
-        return Claim(self, self._tally)
+        return Claim(self, self._tally, self._later)
 
     def measure(self, book: Book) -> Measure:
         """How things stand, by the open book.
@@ -90,8 +95,9 @@ class Bounded:
     def _measured(self, book: Book, held: Held) -> Measure:
         fs = self._statvfs(self._layout.root)
         there = (book.content or 0) + book.left + held.there
-        most = allowed(self._bounds(), fs.f_blocks * fs.f_frsize, fs.f_bavail * fs.f_frsize, there)
-        return Measure(most, there, held.coming, book.content is not None, book.pinned)
+        total, bounds = fs.f_blocks * fs.f_frsize, self._bounds()
+        most, limit = allowed(bounds, total, fs.f_bavail * fs.f_frsize, there), allowed(bounds, total, total, 0)
+        return Measure(most, there, held.coming, book.content is not None, book.pinned, limit)
 
     def excess(self) -> int:
         """How many bytes have to go by the watermarks.
@@ -124,6 +130,7 @@ class Bounded:
 
     def _try(self, more: int, whole: int, there: int, claim: Callable[[], None]) -> Measure | None:
         """How things stand, if there is no room; else it is the caller's."""
+        claimed = False
         try:
             with self._tally.open() as book:
                 found = self.measure(book)
@@ -133,11 +140,12 @@ class Bounded:
                 self._tally.holders.show()
                 book.left = max(book.left - there, 0)
                 claim()
+                claimed = True
                 self._tally.holders.tell()
                 return None
         except OSError:
             # A full disk, for one, on which nothing can be noted: what it has free is known all the same.
-            return self._alone(more, whole, claim)
+            return None if claimed else self._alone(more, whole, claim)
 
     def _alone(self, more: int, whole: int, claim: Callable[[], None]) -> Measure | None:
         try:
@@ -152,7 +160,7 @@ class Bounded:
 
     def _fit(self, found: Measure, whole: int) -> None:
         # What is free says little of how much there may be as long as nobody knows how much of it is the cache's.
-        if found.counted and not fits(self._bounds(), found.most, whole):
+        if not fits(self._bounds(), found.most if found.counted else found.limit, whole):
             raise NoRoom(self._told(whole, found))
 
     def _told(self, whole: int, found: Measure) -> str:
@@ -180,10 +188,11 @@ class Bounded:
 class Claim:
     """Room for one thing; see L{crcache.store.space.Hold}."""
 
-    def __init__(self, space: Bounded, tally: Tally) -> None:
+    def __init__(self, space: Bounded, tally: Tally, later: Callable[[Callable[[], None]], object]) -> None:
         self._space = space
+        self._later = later
         self._holders = tally.holders
-        self._lock = Lock()
+        self._lock, self._taking = Lock(), Lock()
         self._size = self._landed = 0
         self._over = False
 
@@ -193,6 +202,11 @@ class Claim:
 
     def take(self, size: int, there: int = 0, whole: int | None = None) -> None:
         """As L{Hold.take<crcache.store.space.Hold>}."""
+        # One at a time: two streams of one body that both ask for room for all of it mean the same bytes.
+        with self._taking:
+            self._take(size, there, whole)
+
+    def _take(self, size: int, there: int, whole: int | None) -> None:
         more = size - self._size
         if more <= 0:
             return
@@ -211,20 +225,27 @@ class Claim:
 
     def landed(self, count: int) -> None:
         """As L{Hold.landed<crcache.store.space.Hold>}."""
+        due = False
         with self._lock:
             # What is written a second time, or beyond what is held, is nothing more.
             count = min(count, self._size - self._landed)
             if count > 0:
                 self._landed += count
-                self._holders.change(-count, count)
+                due = self._holders.change(-count, count)
+        if due:
+            self._holders.tell()
 
     def release(self, left: bool = False) -> None:
         """As L{Hold.release<crcache.store.space.Hold>}."""
+        due = False
         with self._lock:
             size, landed = self._size, self._landed
             self._size = self._landed = 0
             self._over = True
             if size:
-                self._holders.change(landed - size, 0 if left else -landed)
+                due = self._holders.change(landed - size, 0 if left else -landed)
             if left:
                 self._holders.leave(landed)
+        if due:
+            # This may be the reactor's thread, which waits for no disk.
+            self._later(self._holders.tell)

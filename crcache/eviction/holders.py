@@ -46,16 +46,16 @@ class Holders:
         self._directory = directory
         self._path = directory / f"holder-{secrets.token_hex(8)}"
         self._fd = -1
-        self._lock = Lock()
+        # The first is the reactor's as well, so nobody has it while the disk is waited for; the second is had first.
+        self._lock, self._writing = Lock(), Lock()
         self._coming = self._there = self._told = self._left = 0
 
-    def change(self, coming: int, there: int) -> None:
-        """So many bytes more, or fewer. For any thread, the reactor's too: others are told in time."""
+    def change(self, coming: int, there: int) -> bool:
+        """So many bytes more, or fewer; whether others should be told now. For any thread, the reactor's too."""
         with self._lock:
             self._coming += coming
             self._there += there
-            if abs(self._there - self._told) >= _TELL or there < 0 or coming + there < 0:
-                self._tell()
+            return abs(self._there - self._told) >= _TELL or there < 0 or coming + there < 0
 
     def leave(self, count: int) -> None:
         """So many bytes that are there are nobody's any more. They are held until L{counted}."""
@@ -67,17 +67,18 @@ class Holders:
         with self._lock:
             self._there -= self._left
             self._left = 0
-            self._tell()
+        self.tell()
 
     def tell(self) -> None:
         """Tell the other processes now."""
-        with self._lock:
+        with self._writing:
             self._tell()
 
     def _tell(self) -> None:
-        self._told = self._there
-        if self._fd >= 0:
+        with self._lock:
             held = self._coming, self._there
+            self._told = self._there
+        if self._fd >= 0:
             with contextlib.suppress(OSError):
                 # A file that is open for writing all the time would keep the disk from being mounted read-only.
                 fd = open_state(self._path, os.O_WRONLY)
@@ -91,7 +92,7 @@ class Holders:
 
         @raise OSError: if that cannot be written.
         """
-        with self._lock:
+        with self._writing:
             if self._fd < 0 or not is_at(self._fd, self._path):
                 self._close()
                 os.close(open_state(self._path))
@@ -120,8 +121,9 @@ class Holders:
 
     def close(self) -> None:
         """Hold nothing any more."""
-        with self._lock:
-            self._coming = self._there = self._left = 0
+        with self._writing:
+            with self._lock:
+                self._coming = self._there = self._left = 0
             if self._fd >= 0 and is_at(self._fd, self._path):
                 with contextlib.suppress(OSError):
                     os.unlink(self._path)

@@ -19,6 +19,8 @@ log = Logger()
 
 #: Lines of a plan; when they are used up, there is a new one.
 MOST = 100_000
+#: The part of a plan after which there is to be a new one: it may take minutes, and what is left has to last.
+ENOUGH = 0.75
 _LINE = re.compile(rb"([0-9]{1,12}) ([0-9]{1,19}) (sha256/[0-9a-f]{64}|sha512/[0-9a-f]{128})\n")
 _LONGEST = 256
 _CURSOR = re.compile(rb"([0-9]{1,20}) ([0-9]{1,12}) *\n")
@@ -69,12 +71,12 @@ class Plan:
         return found.st_ino, found.st_mtime
 
     def used_up(self) -> bool:
-        """Whether there is none, or nothing is left of one that had something."""
+        """Whether there is none, or little is left of one that had something."""
         try:
             found = os.lstat(self._path)
         except OSError:
             return True
-        return found.st_size > 0 and self._position(found.st_ino) >= found.st_size
+        return found.st_size > 0 and self._position(found.st_ino) >= found.st_size * ENOUGH
 
     def steps(self) -> Iterator[Step]:
         """What is left of it. One that is none is refused, and removed, at the first line that is wrong."""

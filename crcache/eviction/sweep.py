@@ -15,6 +15,7 @@ from pathlib import Path
 from crcache.errors import CrcacheError
 from crcache.eviction.pace import Pace
 from crcache.eviction.pinned import repositories
+from crcache.eviction.state import open_state
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.settings import Times
@@ -23,6 +24,8 @@ from crcache.store.layout import ALGORITHMS, Layout
 from crcache.store.pins import Pins
 from crcache.store.records import tag_from
 
+#: Seconds between two rounds; a sixth of them, if there is very much.
+SELDOM = 6 * 3600.0
 #: Seconds for which what is known of content that is not there is kept after its last use.
 UNUSED = 86_400.0
 #: And if there is more of it than that. Uses are noted hourly, and a commit has noted whose content it is before that
@@ -45,6 +48,25 @@ class Sweep:
         self._clock = clock
         self._times = times
         self._unused = UNUSED
+        self._many = False
+
+    def run_if_due(self, pace: Pace) -> None:
+        """Do it, now and then, whichever process did it last.
+
+        @raise crcache.eviction.pace.Stopped: if the pace says so.
+        """
+        mark = self._layout.eviction / "swept"
+        with contextlib.suppress(OSError):
+            age = self._clock() - os.lstat(mark).st_mtime
+            if 0 <= age < (SELDOM / 6 if self._many else SELDOM):
+                return
+        self._many = self.run(pace, self._many) > MANY
+        with contextlib.suppress(OSError):
+            fd = open_state(mark)
+            try:
+                os.utime(fd, (self._clock(), self._clock()))
+            finally:
+                os.close(fd)
 
     def run(self, pace: Pace, many: bool) -> int:
         """Do it; how many memberships of content that is not there have been left.

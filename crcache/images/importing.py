@@ -20,6 +20,7 @@ from crcache.store import version
 from crcache.store.adopting import adopt
 from crcache.store.contents import Contents
 from crcache.store.layout import Layout
+from crcache.store.space import Space
 from crcache.store.staging import Staging, sweep
 
 #: What may follow an archive, and is read so that whoever writes it need not fail.
@@ -57,15 +58,26 @@ class Imported:
 class Importer:
     """Imports into one cache directory, beside whoever else is at work there."""
 
-    def __init__(self, layout: Layout, parse: Callable[[str], Target], clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        parse: Callable[[str], Target],
+        clock: Callable[[], float] = time.time,
+        *,
+        changed: Callable[[Digest, int, int], None] = lambda digest, before, after: None,
+        space: Space | None = None,
+    ) -> None:
         """
         @param parse: what a name means; it raises L{CrcacheError} if it is none.
         @param clock: the time of day, in seconds since the epoch.
+        @param changed: told how many bytes of a digest's content there were before, and are now.
+        @param space: what there is room in; C{None} is as much as the disk has.
         """
         self._layout = layout
         self._parse = parse
         self._clock = clock
-        self._contents = Contents(layout, clock, lambda digest, before, after: None)
+        self._contents = Contents(layout, clock, changed)
+        self._space = space
 
     def take(
         self, source: BinaryIO, name: str, wish: Wish, advanced: Callable[[int], object] = lambda count: None
@@ -81,7 +93,7 @@ class Importer:
         """
         sweep(self._layout)
         version.restore(self._layout)
-        with Staging(self._layout) as staging:
+        with Staging(self._layout, self._space) as staging:
             try:
                 stream = Unpacked(source, name, advanced)
                 intake = Intake(self._contents, staging)
@@ -100,7 +112,7 @@ class Importer:
                 raise ArchiveInvalid(f"{where}{problem.message}") from None
             except OSError as error:
                 raise ArchiveInvalid(f"{name} cannot be read: {error.strerror or error}") from error
-            counts = self._commit(intake, images)
+            counts = self._commit(intake, staging, images)
             note(self._layout, self._clock, named, pin=wish.pin)
         return Imported(tuple(named), *counts)
 
@@ -136,7 +148,9 @@ class Importer:
         except CrcacheError:
             raise ArchiveInvalid(f"{shown(name)} is no name of an image: give it another with --as") from None
 
-    def _commit(self, intake: Intake, images: Sequence[Image]) -> tuple[tuple[int, int], tuple[int, int]]:
+    def _commit(
+        self, intake: Intake, staging: Staging, images: Sequence[Image]
+    ) -> tuple[tuple[int, int], tuple[int, int]]:
         """Make content of all that the images consist of, what is named before what names it."""
         held = {each.digest: each.size for image in images for each in image.blobs.values()}
         held.update({each.digest: each.size for image in images for each in image.manifests.values()})
@@ -145,6 +159,7 @@ class Importer:
             kept = intake.kept(digest)
             if kept is not None and kept.path is not None:
                 adopt(self._contents, digest, kept.path)
+                staging.adopted(kept.path)
                 new.append(size)
             elif self._used(digest):
                 there.append(size)

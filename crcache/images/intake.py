@@ -98,18 +98,18 @@ class Intake:
             path, fd = None, -1
         else:
             try:
-                room = self._staging.room()
-                if member.size > room:
-                    raise StoreError(f"{member.name} has {member.size} bytes: there is room for {room} in the cache")
-                path, fd = self._staging.new()
+                path, fd = self._staging.new(member.size)
+            except StoreError as problem:
+                raise StoreError(f"{member.name} has {member.size} bytes: {problem.message}") from None
             except OSError as error:
                 raise StoreError(f"{self._staging.directory}: {error.strerror}") from error
-        hasher = Digest.of(b"").hasher() if claimed is None else claimed.hasher()
+        hasher, written = Digest.of(b"").hasher() if claimed is None else claimed.hasher(), 0
         try:
             for piece in tar.pieces():
                 hasher.update(piece)
-                if fd >= 0:
-                    self._write(fd, piece)
+                if path is not None:
+                    self._write(fd, path, piece, written, member.size)
+                    written += len(piece)
         finally:
             if fd >= 0:
                 os.close(fd)
@@ -118,11 +118,9 @@ class Intake:
             raise ArchiveInvalid(f"{member.name} holds other bytes than its name says ({digest})")
         return self._held.setdefault(digest, Kept(digest, member.size, path))
 
-    def _write(self, fd: int, piece: bytes) -> None:
-        view = memoryview(piece)
+    def _write(self, fd: int, path: Path, piece: bytes, written: int, size: int) -> None:
         try:
-            while view:
-                view = view[os.write(fd, view) :]
+            self._staging.write(fd, path, piece, written, size)
         except OSError as error:
             raise StoreError(f"{self._staging.directory}: {error.strerror}") from error
 
@@ -132,7 +130,11 @@ class Intake:
         if found is not None and not found.sealed:
             self._contents.check(digest)
             found = self._contents.find(digest)
-        return found is not None and found.sealed and found.size == size
+        there = found is not None and found.sealed and found.size == size
+        if there:
+            # Not within the hour: the rest of the archive may need the room of what goes next.
+            self._contents.touch(digest)
+        return there
 
     def file(self, name: str) -> Kept | None:
         """A file by its name, or by that of a link which leads to it.

@@ -36,6 +36,7 @@ T = TypeVar("T")
 _MISTAKES = frozenset(
     {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
 )
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 #: Seconds after which a disk that has not answered is as good as one that fails.
 LOOKING = 5.0
@@ -103,7 +104,12 @@ class Filesystem:
             self._boot = boot_id()
             told = version.check(layout)
             version.make(layout, parents=self._parents)
-            self._probe()
+            try:
+                self._probe()
+            except OSError as error:
+                # There is content, which can be served on a full disk, and makes room.
+                if not told or error.errno not in _FULL:
+                    raise
             if not told:
                 version.write(layout)
         except OSError as error:

@@ -22,10 +22,10 @@ class Hold(Protocol):
         """
 
     def landed(self, count: int) -> None:
-        """So many bytes of it are on the disk now. Cheap."""
+        """So many bytes of it are on the disk now. In the thread that has written them."""
 
     def release(self, left: bool = False) -> None:
-        """It is over. Cheap; idempotent.
+        """It is over. Waits for nothing; idempotent.
 
         @param left: whether what is on the disk stays there, though nobody counts it yet.
         """

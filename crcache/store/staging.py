@@ -17,7 +17,9 @@ from typing import Self
 
 from crcache.errors import StoreError
 from crcache.store.files import is_at, open_new, remove
+from crcache.store.ingest import AHEAD
 from crcache.store.layout import Layout
+from crcache.store.space import Hold, Space
 
 PREFIX = ".import-"
 _LOCK = ".lock"
@@ -27,10 +29,13 @@ _OPENING = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 class Staging:
     """A directory of one import's own. A context manager: all of it is gone afterwards."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, space: Space | None = None) -> None:
         """
+        @param space: what there is room in; C{None} is as much as the disk has.
         @raise StoreError: if it cannot be made.
         """
+        self._space = space
+        self._holds: dict[Path, Hold] = {}
         self._count = 0
         self._fd = -1
         try:
@@ -51,14 +56,47 @@ class Staging:
     ) -> None:
         self.close()
 
-    def new(self) -> tuple[Path, int]:
+    def new(self, size: int = 0) -> tuple[Path, int]:
         """A new file in it, open for writing.
 
-        @raise OSError: as open(2).
+        @param size: how many bytes it will have, for all of which there must be room in principle.
+        @raise StoreError: if there is no room for so many.
+        @raise OSError: as open(2), statvfs(2).
         """
         self._count += 1
         path = self.directory / str(self._count)
+        if self._space is None:
+            room = self.room()
+            if size > room:
+                raise StoreError(f"there is room for {room} bytes in the cache")
+        else:
+            hold = self._holds[path] = self._space.hold()
+            hold.take(min(size, AHEAD), whole=size)
         return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def write(self, fd: int, path: Path, piece: bytes, written: int, size: int) -> None:
+        """Write more of a new file.
+
+        @param written: how many bytes of it have been.
+        @param size: how many it will have.
+        @raise StoreError: if there is no room for them.
+        @raise OSError: as write(2).
+        """
+        hold, after = self._holds.get(path), written + len(piece)
+        if hold is not None and not hold.covers(after):
+            # As of a fill: whatever length an archive says, nothing has to go before something comes.
+            hold.take(min(written + AHEAD, max(size, after)), whole=size)
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(fd, view) :]
+        if hold is not None:
+            hold.landed(len(piece))
+
+    def adopted(self, path: Path) -> None:
+        """A file is content now, and counted as that."""
+        hold = self._holds.pop(path, None)
+        if hold is not None:
+            hold.release()
 
     def room(self) -> int:
         """Bytes that an ordinary user may still write there.
@@ -74,6 +112,8 @@ class Staging:
             _clear(self._path)
             os.close(self._fd)
             self._fd = -1
+        for path in list(self._holds):
+            self.adopted(path)
 
 
 def sweep(layout: Layout) -> int:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from crcache.grammar.platform import Platform
 from crcache.grammar.reference import Registry, Repository, Tag
 from crcache.images.noting import Target
 from crcache.pulling import Orders, Pulling
-from crcache.settings import Config, RegistrySettings
+from crcache.settings import Bounds, Config, RegistrySettings
 from crcache.store import version
 from crcache.store.contents import Contents
 from crcache.store.fileingest import FileIngest
@@ -95,6 +95,23 @@ class WarmTests(PullingCase):
         (warmed,) = await self.pull("1.0")
         self.assertEqual((warmed.new, len(warmed.there)), ({}, 4))
         self.assertEqual(len(self.origin.requests), asked)
+
+    async def test_bounds(self) -> None:
+        """The bounds hold without any daemon, though nobody has counted yet what there is: what was used least recently
+        goes for what is pulled. Nothing is held afterwards."""
+        self.config = replace(self.config, bounds=Bounds(5 << 20, 0))
+        self.root.mkdir()
+        contents = Contents(self.layout, lambda: 0.0, lambda digest, before, after: None)
+        old = [noise(1 << 20, 900 + number) for number in range(4)]
+        for data in old:
+            contents.put(Digest.of(data), data)
+            os.utime(self.layout.content(Digest.of(data)), (1e9, 1e9))
+        version.write(self.layout)
+        (warmed,) = await self.pull("1.0")
+        self.assertNotIsInstance(warmed, CrcacheError)
+        self.assert_whole(self.image.digest, self.image.config, *self.image.layers)
+        self.assertLessEqual(sum(path.stat().st_size for path in self.root.glob("blobs/*/*")), 5 << 20)
+        self.assertEqual(list(self.root.glob("eviction/holder-*")), [])
 
     async def test_several(self) -> None:
         """Several at once, with no more questions under way than there are jobs; what they share comes once; one that
@@ -221,10 +238,15 @@ class FailingTests(PullingCase):
 class CommandTests(PullingCase):
     """C{crcache pull} itself, as a process."""
 
-    async def command(self, *words: str, stdin: bytes = b"") -> tuple[int, str, str]:
+    async def command(
+        self, *words: str, stdin: bytes = b"", cache: Mapping[str, str] | None = None
+    ) -> tuple[int, str, str]:
         """Exit status, stdout, stderr."""
         file = self.root.with_name("crcache.yaml")
-        settings = {"registries": {NAME: {"url": self.origin.url}}, "cache": {"directory": str(self.root)}}
+        settings = {
+            "registries": {NAME: {"url": self.origin.url}},
+            "cache": {"directory": str(self.root), **(cache or {})},
+        }
         file.write_text(json.dumps(settings))
         environ = {**os.environ, "NO_PROXY": "*", "no_proxy": "*", "PYTHONPATH": str(ROOT)}
         words = ("-m", "crcache.cli", "pull", "-c", str(file), *words)
@@ -256,6 +278,22 @@ class CommandTests(PullingCase):
         assert entry is not None
         self.assertEqual((str(entry.digest), entry.open), (digest, True))
         self.assertEqual(list(pins.of(HERE, THERE)), [(Tag("latest"), Digest.parse(digest))])
+
+    async def test_pins_hold(self) -> None:
+        """What is to be pinned does not go for what is pulled after it: that is what fails."""
+        for number in range(3):
+            self.origin.add_image(REPO, f"v{number}", [noise(2 << 20, number + 50)])
+        wanted = [f"{NAME}/{REPO}:v{number}" for number in range(3)]
+        bounds = {"max-size": f"{5 << 20}B", "min-free": "0B"}
+        status, out, _ = await self.command("--json", "--pin", "--jobs", "1", *wanted, cache=bounds)
+        self.assertEqual((status, json.loads(out)["failed"]), (1, 1))
+        known = Repositories(self.layout, lambda: 0.0)
+        for number in range(2):
+            entry = known.tag(HERE, THERE, Tag(f"v{number}"))
+            assert entry is not None
+            manifest = json.loads(self.layout.content(entry.digest).read_bytes())
+            for part in (manifest["config"], *manifest["layers"]):
+                self.assert_whole(part["digest"])
 
     async def test_refused(self) -> None:
         """Nothing is asked, and no directory made, if something is wrong: a line of a list, a manifest, a flag."""

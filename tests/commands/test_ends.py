@@ -69,7 +69,7 @@ class EndTests(TreeCase):
         out.mkdir()
         archive = self.file.parent / "in.tar"
         self.done("export", "-o", str(archive), "a.example/x:1")
-        before = self.tree.files()
+        before = self.left()
         for module, name, arguments in (
             ("exporting", "Exporter.write", ("export", "-o", str(out / "a.tar"), "a.example/x:1")),
             ("intake", "Intake.take", ("import", str(archive))),
@@ -92,7 +92,11 @@ class EndTests(TreeCase):
                 )
                 self.assertEqual((done.returncode, done.stderr.strip()), (130, b""), (name, number))
                 self.assertEqual(os.listdir(out), [])
-                self.assertEqual(self.tree.files(), before)
+                self.assertEqual(self.left(), before)
+
+    def left(self) -> dict[str, int]:
+        """What there is in the cache directory, but for what is counted of it."""
+        return {name: size for name, size in self.tree.files().items() if not name.startswith("eviction/")}
 
     def test_every_command(self) -> None:
         """Every command that works on a cache has the same flags for it, and C{--json}."""
@@ -109,6 +113,6 @@ class EndTests(TreeCase):
         self.tree.layout.version.write_text("7\n")
         for arguments in (["ls"], ["du"], ["show", "a"], ["pin"], ["unpin", "a"], ["prune", "--fills"], ["verify"]):
             status, out, err = self.run_main(*arguments)
-            expected = f"crcache: cache directory {self.tree.layout.root}: its layout is '7', this release knows '1': "
-            self.assertEqual((status, out, err.count("\n")), (1, "", 1), arguments)
-            self.assertTrue(err.startswith(expected), (arguments, err))
+            told = "its layout is '7', this release knows '1': take the later release, or an empty directory"
+            expected = f"crcache: cache directory {self.tree.layout.root}: {told}\n"
+            self.assertEqual((status, out, err), (1, "", expected), arguments)

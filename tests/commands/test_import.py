@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import pwd
@@ -13,9 +14,13 @@ import time
 from pathlib import Path
 
 from crcache.commands import making
+from crcache.eviction.holders import Held
+from crcache.evictor import Evictor
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Tag
+from crcache.settings import Bounds
 from crcache.store.staging import PREFIX
+from crcache.workers import Inline
 from tests.commands.tree import TreeCase
 from tests.images.archives import APP, LAYERS, app, config_of, manifest_of, named, oci
 
@@ -48,6 +53,51 @@ class ImportTests(TreeCase):
         self.assertEqual(found["images"][0]["digest"], str(Digest.of(self.manifest)))
         self.assertEqual((found["new"]["count"], found["there"]["count"]), (4, 0))
         self.assertTrue(found["images"][0]["pinned"])
+
+    def test_bounds(self) -> None:
+        """Room is made for what comes, and what came is counted, also as the daemon beside it sees that; an archive for
+        which there is no room is refused with the keys that say so, and nothing of it stays."""
+        size = sum(map(len, (*LAYERS, config_of(LAYERS), self.manifest)))
+        old = [self.tree.put(bytes([number]) * 20_000) for number in range(4)]
+        for digest in old:
+            os.utime(self.tree.layout.content(digest), (1e9, 1e9))
+        evictor = Evictor(self.root, lambda: Bounds(1 << 40, 0), Inline(), None)
+        self.addCleanup(evictor.stop)
+        evictor.alone()
+        self.bound(90_000)
+        self.done("import", str(self.archive))
+        there = sum(path.stat().st_size for path in self.root.glob("blobs/*/*"))
+        self.assertLessEqual(there, 90_000)
+        self.assertGreaterEqual(there, size)
+        with evictor.tally.open() as book:
+            self.assertEqual((book.content, evictor.tally.holders.all()), (there, (Held(), 0)))
+        self.bound(size + 10_000)
+        config, layer = config_of([b"l"]), b"l" * 20_000
+        self.archive.write_bytes(oci({"r.example/more:1": manifest_of(config, [layer])}, [config, layer]).bytes())
+        status, _, err = self.run_main("import", str(self.archive))
+        self.assertEqual(status, 1)
+        self.assertIn("cache.max-size", err)
+        self.assertEqual(err.count("\n"), 1)
+        self.assertEqual(list(self.root.glob(f"ingest/{PREFIX}*")), [])
+        self.assertEqual(evictor.tally.holders.all(), (Held(), 0))
+
+    def test_there(self) -> None:
+        """What an archive has and is there already does not go for the rest of it, though it would be next."""
+        for data, age in ((LAYERS[1], 1800), (b"x" * 20_000, 60)):
+            fd = os.open(self.tree.layout.content(self.tree.put(data)), os.O_RDONLY)
+            self.tree.contents.seals.set(fd, Digest.of(data), self.tree.now - age)
+            os.close(fd)
+        self.bound(66_000)
+        config = config_of(LAYERS)
+        self.archive.write_bytes(oci({APP: self.manifest}, [LAYERS[1], config, LAYERS[0]]).bytes())
+        self.done("import", str(self.archive))
+        for data in (self.manifest, config, *LAYERS):
+            self.assertEqual(self.tree.content(data).read_bytes(), data)
+        self.assertFalse(self.tree.content(b"x" * 20_000).exists())
+
+    def bound(self, most: int) -> None:
+        """There may be so many bytes."""
+        self.file.write_text(json.dumps({"cache": {"max-size": f"{most}B", "min-free": "0B"}}))
 
     def test_stdin(self) -> None:
         """C{-} is stdin, of which all is read; a terminal is none."""
@@ -97,8 +147,8 @@ class ImportTests(TreeCase):
         self.assertFalse(self.root.exists())
 
     def test_interrupted(self) -> None:
-        """SIGTERM ends it as SIGINT does: nothing of it is left."""
-        before = set(self.tree.files())
+        """SIGTERM ends it as SIGINT does: nothing of it is left but what was counted."""
+        before = self.files()
         for number in (signal.SIGTERM, signal.SIGINT):
             child = subprocess.Popen([*self.command, "-"], cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
             assert child.stdin is not None
@@ -111,7 +161,13 @@ class ImportTests(TreeCase):
             child.send_signal(number)
             _, err = child.communicate(timeout=20)
             self.assertEqual((child.returncode, err), (130, b"\n"))
-            self.assertEqual(set(self.tree.files()), before)
+            self.assertEqual(self.files(), before)
+
+    def files(self) -> set[str]:
+        """All but what whoever makes room remembers, who holds room for nobody."""
+        found = set(self.tree.files())
+        self.assertEqual([name for name in found if "holder-" in name], [])
+        return {name for name in found if not name.startswith("eviction/")}
 
 
 class OwnerTests(TreeCase):

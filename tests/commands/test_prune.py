@@ -10,15 +10,18 @@ from pathlib import Path
 
 from crcache.commands import prune, removing
 from crcache.commands.references import parse_name
+from crcache.evictor import Evictor
 from crcache.facts import Privacy
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import Tag
 from crcache.inventory.plan import Plan
 from crcache.inventory.plan import plan as make_plan
 from crcache.inventory.stock import Stock, Unit
+from crcache.settings import Bounds
 from crcache.store import removal
 from crcache.store.layout import Layout
 from crcache.store.marks import Marks, State, boot_id
+from crcache.workers import Inline
 from tests.commands.tree import DAY, TreeCase
 
 BASE, ONE, TWO, THREE = b"b" * 50_000, b"1" * 7000, b"2" * 9000, b"3" * 11_000
@@ -67,6 +70,15 @@ class PruneCase(TreeCase):
 
 class CriteriaTests(PruneCase):
     """What goes."""
+
+    def test_counted(self) -> None:
+        """What has gone is counted as gone at once: a daemon beside it would have more go, for room that there is."""
+        evictor = Evictor(self.tree.layout.root, lambda: Bounds(1 << 40, 0), Inline(), None)
+        self.addCleanup(evictor.stop)
+        evictor.alone()
+        self.done("prune", "--older-than", "36h")
+        with evictor.tally.open() as book:
+            self.assertEqual(book.content, sum(path.stat().st_size for path in self.tree.layout.root.glob("blobs/*/*")))
 
     def test_older_than(self) -> None:
         """What was not used for so long goes, with what nothing else needs; and no more."""

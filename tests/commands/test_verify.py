@@ -9,11 +9,14 @@ from pathlib import Path
 
 from crcache.commands import hashing
 from crcache.commands.references import parse_name
+from crcache.evictor import Evictor
 from crcache.grammar.digest import Digest
+from crcache.settings import Bounds
 from crcache.store import quarantine as quarantining
 from crcache.store.checker import read_sparing
 from crcache.store.files import is_at
 from crcache.store.seal import Seals
+from crcache.workers import Inline
 from tests.commands.tree import TreeCase
 
 BASE, ONE, TWO = b"b" * 3_000_000, b"1" * 700, b"2" * 900
@@ -63,6 +66,16 @@ class VerifyTests(TreeCase):
         self.assertEqual(err, f"crcache: {path} holds other bytes than its name says; it is {aside} now\n")
         self.assertEqual((aside.read_bytes(), path.exists()), (b"wrong", False))
         self.assertEqual(self.json("verify")["wrong"], [])
+
+    def test_counted(self) -> None:
+        """What is taken away is counted as content no more, at once."""
+        self.damage(BASE)
+        evictor = Evictor(self.tree.layout.root, lambda: Bounds(1 << 40, 0), Inline(), None)
+        self.addCleanup(evictor.stop)
+        evictor.alone()
+        self.run_main("verify")
+        with evictor.tally.open() as book:
+            self.assertEqual(book.content, sum(path.stat().st_size for path in self.tree.layout.root.glob("blobs/*/*")))
 
     def test_report(self) -> None:
         """C{--json} says the same, in these words; a name that is taken is not used again."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from crcache.errors import NoRoom
+from crcache.errors import NoRoom, StoreError
 from crcache.eviction import bounded, holders, leftovers, plan, removal, state, sweep, tally, walk
 from crcache.eviction.naming import named
 from crcache.grammar.digest import Digest
@@ -25,8 +28,36 @@ MODULES = (
 KIB = 1024
 
 
+class FullAndDying(Dying):
+    """So it is to one on a disk that has no room for anything new; what is there can be written over."""
+
+    def __getattr__(self, name: str) -> Any:
+        function = super().__getattr__(name)
+        return (
+            partial(getattr(self, f"_{name}"), function) if name in ("open", "mkdir", "write", "pwrite") else function
+        )
+
+    def _open(self, function: Callable[..., int], path: Any, flags: int, *rest: Any) -> int:
+        if flags & os.O_CREAT and not os.path.lexists(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return function(path, flags, *rest)
+
+    def _mkdir(self, function: Callable[..., None], path: Any, *rest: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    def _write(self, function: Callable[..., int], fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _pwrite(self, function: Callable[..., int], fd: int, data: bytes, offset: int) -> int:
+        if offset + len(data) > os.fstat(fd).st_size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return function(fd, data, offset)
+
+
 class CrashTests(EvictionCase):
     """Killed before each of its changes in turn."""
+
+    dying: type[Dying] = Dying
 
     def setUp(self) -> None:
         """Room is made for what comes alone."""
@@ -40,7 +71,7 @@ class CrashTests(EvictionCase):
         if child:
             return os.waitpid(child, 0)[1] == 0
         try:
-            dying = Dying(changes)
+            dying = self.dying(changes)
             for module in MODULES:
                 if "os" in vars(module):
                     vars(module)["os"] = dying
@@ -201,6 +232,28 @@ class CrashTests(EvictionCase):
             for each in gone:
                 self.assertFalse(self.layout.given(each).exists())
         self.assertGreater(changes, 5)
+
+
+class FullTests(CrashTests):
+    """The same where nothing new can be written."""
+
+    dying = FullAndDying
+
+    def test_filling(self) -> None:
+        """While room is made for a fill, which cannot be written all the same."""
+        data = os.urandom(3 * KIB)
+        most = 9 * KIB
+        self.bounds = Bounds(most, 0, 1.0, 1.0)
+
+        def fill() -> None:
+            with contextlib.suppress(StoreError):
+                found = now(self.store.ingest(DOCKER_IO, Digest.of(data)))
+                if IIngest.providedBy(found):
+                    now(found.room(len(data)))
+                    now(found.write(0, [data]))
+
+        self.at_each(fill, most)
+        self.assertFalse(self.holds(Digest.of(data)))
 
 
 class Unlinkless:

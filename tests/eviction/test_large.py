@@ -1,4 +1,4 @@
-"""Many files: 20,000, or a million by hand, with C{CRCACHE_LONG=1} in the environment."""
+"""Many files: 100,000, or a million by hand, with C{CRCACHE_LONG=1} in the environment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.eviction.case import TOTAL, EvictionCase
 from tests.eviction.tree import make
 
 LONG = "CRCACHE_LONG" in os.environ
-FILES = 1_000_000 if LONG else 20_000
+FILES = 1_000_000 if LONG else 100_000
 
 
 class LargeTests(EvictionCase):

@@ -7,6 +7,7 @@ import shutil
 from unittest.mock import patch
 
 from crcache.eviction.plan import Plan, line
+from crcache.eviction.state import locked
 from crcache.facts import Membership
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO
@@ -106,6 +107,15 @@ class OrderTests(EvictionCase):
         self.within(self.held() - 1)
         self.assertEqual([self.holds(each) for each in (blob, index, image, layer, loose)], [True] * 4 + [False])
 
+    def test_used_within_the_second(self) -> None:
+        """Also if what it names had been used in that very second before, so that its time does not tell."""
+        layer = self.blob(1, age=DAY)
+        image = self.manifest([layer], age=9 * DAY)
+        self.walk()
+        self.used(image, age=DAY)
+        self.evictor._removal.free(lambda: 5000, self.evictor._monotonic() + 5)
+        self.assertEqual((self.holds(image), self.holds(layer)), (True, True))
+
     def test_named_since(self) -> None:
         """A manifest that is noted newly has what it names stay, whoever stored that and when; seals stay whole."""
         layer, loose = self.blob(1, age=9 * DAY), self.blob(2, age=8 * DAY)
@@ -139,6 +149,16 @@ class OrderTests(EvictionCase):
             self.within(199_000)
         self.assertEqual(self.held(), 199_000)
         self.assertLess(looked.call_count, 100)
+
+    def test_one_at_a_time(self) -> None:
+        """While another process removes, this one does not, and waits for it as long as it was told to."""
+        self.blob(1, age=HOUR)
+        self.walk()
+        free = self.evictor._removal.free
+        with locked(self.layout.eviction / "evict.lock", 0.0):
+            self.assertRaises(BlockingIOError, free, lambda: 1, self.evictor._monotonic() + 0.05)
+            self.assertEqual(self.held(), 1000)
+        self.assertEqual(free(lambda: 1, self.evictor._monotonic()).size, 1000)
 
     def test_new_plan(self) -> None:
         """When nothing is left of the plan there is a new one, of what has come since."""

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+from crcache import evictor
 from crcache.errors import NoRoom, StoreError
-from crcache.eviction import bounded
+from crcache.eviction import bounded, holders, state
+from crcache.eviction.holders import Held
+from crcache.eviction.leftovers import Leftovers
 from crcache.eviction.removal import OLD
+from crcache.eviction.state import locked
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO
 from crcache.interfaces import IIngest
 from crcache.settings import Bounds, Share
 from crcache.store import ingest
 from crcache.store.filesystem import Filesystem
+from crcache.store.staging import PREFIX, Staging
 from tests.eviction.case import DAY, HOUR, TOTAL, EvictionCase
 from tests.store.other import now
 
@@ -103,6 +112,12 @@ class SpaceTests(EvictionCase):
         self.refused(9 * MIB)
         self.assertEqual(self.held(), 9 * MIB)
 
+    def test_uncounted_too_large(self) -> None:
+        """Before anybody has counted, what is larger than the bound is refused at once as well, not in its middle."""
+        hold = self.evictor.space.hold()
+        problem = self.assertRaises(NoRoom, hold.take, MIB, whole=11 * MIB)
+        self.assertIn("cache.max-size", problem.message)
+
     def test_replanned(self) -> None:
         """If nothing is left of the plan there is a new one at once, so that a pull need not go without."""
         self.walk()
@@ -111,6 +126,37 @@ class SpaceTests(EvictionCase):
             book.content = 10 * MIB
         self.evictor.space.hold().take(MIB)
         self.assertEqual([self.holds(each) for each in blobs], [False] + [True] * 9)
+
+    def test_waited_once(self) -> None:
+        """While a plan is made that takes long, one waits for it; those behind are refused at once, and do not wait one
+        after another."""
+        self.walk()
+        self.blob(1, 9 * MIB)
+        with self.evictor.tally.open() as book:
+            book.content = 9 * MIB
+        self.patch(evictor, "FEW", -1)
+        waited: list[float | None] = []
+        self.patch(self.evictor, "_stopped", Mock(is_set=lambda: False, wait=waited.append))
+        self.patch(self.evictor, "_monotonic", itertools.count(0, 0.5).__next__)
+        self.refused(2 * MIB)
+        before = len(waited)
+        self.assertGreater(before, 0)
+        self.refused(2 * MIB)
+        self.assertEqual(len(waited), before)
+
+    def test_planned_early(self) -> None:
+        """There is a new plan before the old one is used up: on a large cache it takes minutes, in which nothing could
+        be kept."""
+        for number in range(10):
+            self.blob(number, MIB, age=number * HOUR)
+        self.walk()
+        self.evictor._walked = -1e9
+        self.evictor.space.hold().take(5 * MIB)
+        self.assertFalse(self.evictor._due())
+        self.evictor.space.hold().take(3 * MIB)
+        self.assertTrue(self.evictor._due())
+        self.evictor.walk()
+        self.assertEqual(len(self.plan()), 2)
 
     def test_full(self) -> None:
         """On a disk on which nothing can be noted, what is free decides, and what is planned goes."""
@@ -129,7 +175,7 @@ class SpaceTests(EvictionCase):
                     raise OSError(28, "No space left on device")
                 return os.open(path, flags)
 
-        from crcache.eviction import state, tally
+        from crcache.eviction import tally
 
         for module in (state, tally):
             self.patch(module, "os", Full())
@@ -140,6 +186,97 @@ class SpaceTests(EvictionCase):
         self.free = 4 * MIB
         self.evictor.space.hold().take(2 * MIB)
         self.refused(2 * MIB)
+
+    def test_noted_in_vain(self) -> None:
+        """Room that is had is had once, if the tally cannot be written afterwards."""
+        self.walk()
+        with self.evictor.tally.open() as book:
+            book.left = MIB
+
+        def refuse(*_: object) -> int:
+            raise OSError(28, "No space left on device")
+
+        from crcache.eviction import tally
+
+        self.patch(tally, "os", Mock(wraps=os, pwrite=refuse))
+        hold = self.evictor.space.hold()
+        hold.take(2 * MIB, MIB)
+        self.assertEqual(self.evictor.tally.holders.all()[0], Held(MIB, MIB))
+
+    def test_at_once(self) -> None:
+        """Streams of one body that ask at the same time for room for all of it get that once."""
+        self.walk()
+        hold, looking = self.evictor.space.hold(), threading.Barrier(2)
+        statvfs = self.statvfs
+
+        def slowly() -> os.statvfs_result:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                looking.wait(0.3)
+            return statvfs()
+
+        self.patch(self, "statvfs", slowly)
+        both = [threading.Thread(target=hold.take, args=(4 * MIB,)) for _ in range(2)]
+        for each in both:
+            each.start()
+        for each in both:
+            each.join()
+        self.assertEqual(self.evictor.tally.holders.all()[0], Held(4 * MIB, 0))
+
+    def test_disk_hangs(self) -> None:
+        """Room is given back without waiting for a disk that does not answer: the reactor does that."""
+        self.walk()
+        self.patch(self.evictor.space, "_later", lambda work: None)
+        other, hold = self.evictor.space.hold(), self.evictor.space.hold()
+        for each in (other, hold):
+            each.take(MIB)
+            each.landed(MIB)
+        hangs, begun = threading.Event(), threading.Event()
+
+        def hang(*_: object) -> int:
+            begun.set()
+            hangs.wait(30)
+            raise OSError(5, "Input/output error")
+
+        self.patch(holders, "open_state", hang)
+        telling = threading.Thread(target=self.evictor.tally.holders.tell)
+        telling.start()
+        begun.wait(5)
+        releasing = threading.Thread(target=hold.release)
+        releasing.start()
+        releasing.join(5)
+        hung = releasing.is_alive()
+        hangs.set()
+        for thread in (telling, releasing):
+            thread.join()
+        self.assertFalse(hung)
+
+    def test_lock_replaced(self) -> None:
+        """A lock is on the file that others will find, though somebody cleans just as it is taken."""
+        path = self.layout.eviction / "walk.lock"
+        take, tries = state._try, itertools.count()
+
+        def cleaned(fd: int) -> bool:
+            if not next(tries):
+                path.unlink()
+                path.touch()
+            return take(fd)
+
+        self.patch(state, "_try", cleaned)
+        with locked(path, 0.0) as fd:
+            self.assertTrue(os.path.samestat(os.fstat(fd), path.stat()))
+            self.assertRaises(BlockingIOError, locked(path, 0.0).__enter__)
+
+    def test_others_at_it(self) -> None:
+        """That another process removes what is too much, for however long, is nothing to be warned of."""
+        self.patch(evictor, "TURN", 0.0)
+        self.blob(1, 6 * MIB)
+        self.blob(2, 6 * MIB)
+        self.walk()
+        with locked(self.layout.eviction / "evict.lock", 0.0):
+            self.evictor.look()
+        self.assertEqual(self.held(), 12 * MIB)
+        self.evictor.look()
+        self.assertEqual(self.held(), 6 * MIB)
 
     def test_no_plan_can_be_written(self) -> None:
         """On a disk too full for a plan, what is too much goes by what is in memory."""
@@ -335,6 +472,32 @@ class FillTests(EvictionCase):
         self.evictor.look()
         self.assertEqual(list(self.root.glob("ingest/*")), [])
         self.assertEqual(fill.state.value, "failed")
+
+    def test_gone_on_with(self) -> None:
+        """A fill that was written to, or is somebody's, between the look and the removal stays."""
+        fill = self.fill(b"x")
+        now(fill.write(0, [b"y" * MIB]))
+        fill.close()
+        leftovers = Leftovers(self.layout)
+        (found,) = leftovers.look()
+        self.assertEqual(leftovers.remove(found, found.written), 0)
+        again = self.fill(b"x")
+        self.assertEqual(leftovers.remove(found, found.written + DAY), 0)
+        again.close()
+        self.assertEqual(len(list(self.root.glob("ingest/*"))), 2)
+        self.assertEqual(leftovers.remove(found, found.written + DAY), found.size)
+        self.assertEqual(list(self.root.glob("ingest/*")), [])
+
+    def test_import_killed(self) -> None:
+        """What an import that was killed has left goes at the next look; that of one that is at work stays."""
+        work = Staging(self.layout)
+        self.addCleanup(work.close)
+        work.new()
+        left = self.layout.ingest / f"{PREFIX}old"
+        left.mkdir()
+        (left / "1").write_bytes(b"x" * MIB)
+        self.evictor.look()
+        self.assertEqual((left.exists(), os.listdir(work.directory)), (False, ["1"]))
 
     def test_killed(self) -> None:
         """What a process held room for that was killed is nobody's; what it had written is counted."""

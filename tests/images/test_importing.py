@@ -227,7 +227,11 @@ class FailingTests(ImportCase):
 
     def _record(self, name: str) -> object:
         text = (self.root / name).read_text()
-        return json.loads(text) if text else None
+        record = json.loads(text) if text else None
+        if "/_pins/" in name:
+            # A pin that is put back is of the second in which that was done.
+            record.pop("since")
+        return record
 
     def test_vanished(self) -> None:
         """Content that vanishes while it is relied on fails the import; nothing is noted then."""

@@ -12,9 +12,9 @@ from tests.policy.caches import HOUR, Ideal, Ours
 from tests.policy.simulation import CACHES, ROOMS, hit_ratio
 from tests.policy.trace import Trace, trace
 
-#: Set for a run by hand: 100,000 pulls of 5,000 images instead of half as many, three times, and plans of several ages.
+#: Set for a run by hand: three traces instead of one, and plans of several ages.
 LONG = bool(os.environ.get("CRCACHE_LONG"))
-SIZE = (5000, 100_000) if LONG else (2500, 50_000)
+SIZE = (5000, 100_000)
 
 
 @cache

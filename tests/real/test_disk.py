@@ -120,6 +120,29 @@ class FullTests(_DiskScene):
         self.kept(self.small)
         self.assertFalse(self.file(other).exists())
 
+    def test_killed_when_full(self) -> None:
+        """Killed, and begun again on a disk that others have filled up to its last byte: what is there is served, and
+        gives way to what is asked for next, which is kept."""
+        other = make_image(self.directory / "layout", "o", [2 * MIB])
+        self.origin.publish(other, _REPOSITORY)
+        daemon = self.daemon()
+        self.pull(self.small)
+        until("all is counted", lambda: daemon.metrics("crcache_cache_bytes") > 4 * MIB)
+        daemon.kill()
+        with contextlib.suppress(OSError), open(self.disk / "filler", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        self.assertEqual(os.statvfs(self.disk).f_bavail, 0)
+        daemon.restart()
+        before = fetches(self.origin.served())[self.small.largest]
+        self.containerd.forget()
+        self.pull(self.small)
+        self.assertEqual(fetches(self.origin.served())[self.small.largest], before)
+        self.containerd.forget()
+        self.pull(other)
+        until("the layer is in its place", self.file(other).exists)
+        self.assertFalse(self.file(self.small).exists())
+
     def test_read_only(self) -> None:
         """What is kept is served, what is not is passed through; once the disk can be written it is kept."""
         self.remount(f"size={8 * _ROOM}")

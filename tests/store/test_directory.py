@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import json
@@ -18,6 +19,7 @@ from crcache.facts import Membership, TagEntry
 from crcache.grammar.digest import Digest
 from crcache.grammar.reference import DOCKER_IO, Registry, Repository, Tag
 from crcache.interfaces import IIngest
+from crcache.store import filesystem
 from crcache.store.filesystem import Filesystem
 from crcache.workers import Inline
 from tests.store.case import DirectoryCase, logged_by
@@ -191,6 +193,33 @@ class StartTests(DirectoryCase):
         self.assertIn("Not a directory", self._refused(self.root / "file" / "below"))
         self._refused(Path("/proc/crcache"))
         self._refused(Path("/proc/self"))
+
+    async def test_full(self) -> None:
+        """A full disk keeps nobody from what is there, whose going would make room; a new directory is waited for."""
+        await self.store.put(DIGEST, DATA)
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+
+            def refuse(directory: Path, number: int = number) -> None:
+                raise OSError(number, os.strerror(number), str(directory))
+
+            self.patch(filesystem, "probe", refuse)
+            fresh = Filesystem(self.root / f"fresh-{number}", Inline(), self.clock)
+            self.assertRaises(StoreAway, fresh.start)
+            store = self.another()
+            if number == errno.EIO:
+                self.assertRaises(StoreAway, store.start)
+                continue
+            store.start()
+            found = await store.find(DIGEST)
+            self.assertIsNotNone(found)
+            self.assertIn(os.strerror(number), (await self._not_ready(store)).message)
+
+    async def _not_ready(self, store: Filesystem) -> StoreError:
+        try:
+            await store.ready()
+        except StoreError as error:
+            return error
+        self.fail("it is ready")
 
     def test_other_layout(self) -> None:
         """Another release's directory is refused, and nothing in it is touched."""

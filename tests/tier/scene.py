@@ -183,7 +183,7 @@ class TierCase(AsyncTestCase):
         self.addCleanup(lambda: Deferred.fromCoroutine(node.stop()))
         return node
 
-    async def until(self, what: str, holds: Callable[[], Any], seconds: float = 10.0) -> None:
+    async def until(self, what: str, holds: Callable[[], Any], seconds: float = 30.0) -> None:
         """Come back as soon as it does."""
         for _ in range(int(seconds / 0.01)):
             if holds():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -66,6 +69,51 @@ class SignerTests(SynchronousTestCase):
             path.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = x\n")
             self.assertIn(f"X-Amz-Credential={key}%2F", signer.sign("GET", "http://s3.test/cache/x", {}))
             signer.forget()
+
+
+class MachineTests(SynchronousTestCase):
+    """Keys that only the machine's metadata service has."""
+
+    def test_role(self) -> None:
+        """They are those of the machine's role, with its token, if there are none in the environment or a file."""
+        role = {
+            "Code": "Success",
+            "AccessKeyId": "OFTHEROLE",
+            "SecretAccessKey": "a-secret-key",
+            "Token": "the-token",
+            "Expiration": "2999-01-01T00:00:00Z",
+        }
+        said = {"": b"node", "node": json.dumps(role).encode()}
+
+        class Metadata(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                self.answer(b"session" if self.path == "/latest/api/token" else None)
+
+            def do_GET(self) -> None:
+                name = self.path.removeprefix("/latest/meta-data/iam/security-credentials/")
+                self.answer(said.get(name) if self.headers["X-aws-ec2-metadata-token"] == "session" else None)
+
+            def answer(self, body: bytes | None) -> None:
+                self.send_response(404 if body is None else 200)
+                self.end_headers()
+                self.wfile.write(body or b"")
+
+            def log_message(self, *_: object) -> None:
+                """Nobody reads it."""
+
+        service = HTTPServer(("127.0.0.1", 0), Metadata)
+        self.addCleanup(service.server_close)
+        thread = Thread(target=service.serve_forever, args=(0.01,))
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(service.shutdown)
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+        nowhere = dict.fromkeys(("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"), self.mktemp())
+        endpoint = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://127.0.0.1:{service.server_port}/"}
+        self.patch(os, "environ", {**environ, **nowhere, **endpoint})
+        url = Signer("r").sign("GET", "http://s3.test/cache/x", {})
+        self.assertIn("X-Amz-Credential=OFTHEROLE%2F", url)
+        self.assertIn("X-Amz-Security-Token=the-token", url)
 
 
 class BucketTests(AsyncTestCase):
