@@ -228,7 +228,7 @@ class FailingTests(ImportCase):
     def _record(self, name: str) -> object:
         text = (self.root / name).read_text()
         record = json.loads(text) if text else None
-        if "/_pins/" in name:
+        if "/_pins/" in name and record is not None:
             # A pin that is put back is of the second in which that was done.
             record.pop("since")
         return record
