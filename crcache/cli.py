@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -86,6 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     @return: the exit status: 0 done, 1 failed, 2 misused; 130 if it was interrupted, 141 if nobody reads what it
         prints any more.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a terminal has no sign for is no reason to print nothing.
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = _main(argv)
         # Here, not when the interpreter ends: that would end with a traceback.
@@ -112,11 +117,16 @@ def _main(argv: Sequence[str] | None) -> int:
     try:
         return command.run(arguments)
     except Misused as misuse:
-        print(f"crcache {command.NAME}: {misuse.message}", file=sys.stderr)
+        print(f"crcache {command.NAME}: {_plain(misuse.message)}", file=sys.stderr)
         return MISUSED
     except CrcacheError as error:
-        print(f"crcache: {error.message}", file=sys.stderr)
+        print(f"crcache: {_plain(error.message)}", file=sys.stderr)
         return FAILED
+
+
+def _plain(line: str) -> str:
+    """A line without what would do something to a terminal: whoever made a file chose its name."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
 
 
 def _let_go() -> None:

@@ -57,6 +57,23 @@ class MainTests(CommandCase):
             self.assertEqual((status, out), (2, ""))
             self.assertIn(arguments[-1], err)
 
+    def test_terminals(self) -> None:
+        """A terminal that has no sign for something is shown what it is, and one is not told to do anything by the name
+        of a file, which may come from anywhere."""
+        for encoding in ("latin-1", "ascii"):
+            done = subprocess.run(
+                [sys.executable, "-W", "ignore", "-m", "crcache.cli", "ls", "--help"],
+                capture_output=True,
+                check=False,
+                env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+            self.assertEqual((done.returncode, done.stderr), (0, b""))
+            self.assertIn(b"sha256:\\u2026", done.stdout)
+        cache = str(self.directory / "cache")
+        status, out, err = self.run_main("import", "-c", self.save(""), "-d", cache, "\x1b[2J\n\u202e.tar")
+        self.assertEqual((status, out), (1, ""))
+        self.assertEqual(err, "crcache: \\x1b[2J\\n\\u202e.tar cannot be read: No such file or directory\n")
+
 
 class CheckConfigTests(CommandCase):
     def test_what_is_in_force(self) -> None:

@@ -13,7 +13,9 @@ from crcache.commands.outgoing import STDOUT, Outgoing
 from crcache.commands.output import add_json, checked, print_json, short, size
 from crcache.commands.progress import Progress, wanted
 from crcache.commands.references import LATEST, Name, reference_argument
+from crcache.commands.terminated import as_interrupt
 from crcache.errors import ArchiveInvalid, StoreError
+from crcache.eviction.tally import Tally
 from crcache.grammar.platform import Platform
 from crcache.grammar.reference import Tag
 from crcache.images.closure import Held, Incomplete
@@ -67,9 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json and arguments.output == STDOUT:
         raise Misused("--json prints to stdout, which is where the archive goes: name a file with -o")
     settings = place.load(arguments)
-    with Outgoing(arguments.output) as outgoing:
+    with as_interrupt(), Outgoing(arguments.output) as outgoing:
         layout = place.enter(settings.cache_directory)
-        exporter = Exporter(layout, time.time)
+        exporter = Exporter(layout, time.time, Tally(layout).changed)
         chosen = _choose(exporter, arguments, settings)
         if chosen is None:
             return FAILED

@@ -129,6 +129,9 @@ def _list(images: Images, layout: Layout, problems: Problems, as_json: bool) -> 
         for reference, meant in pins.of(home.registry, home.repository):
             tagged = images.repositories.tag(home, reference) if isinstance(reference, Tag) else None
             digest = meant if tagged is None else tagged.entry.digest
+            if digest is None:
+                path = layout.pin(home.registry, home.repository, reference)
+                problems.add(path, "does not say what is pinned: 'crcache unpin' removes it")
             rows.append((Name(home.registry, home.repository, reference), digest))
     if as_json:
         output.print_json([_report(name, digest) for name, digest in rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 from crcache.commands.references import Name, parse_name
 from crcache.errors import ConfigError, CrcacheError
@@ -18,9 +19,18 @@ def read_list(path: Path) -> list[Name]:
     """
     try:
         with path.open("rb") as file:
-            data = file.read(_LARGEST + 1)
+            return names_in(file, str(path))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
+
+
+def names_in(file: BinaryIO, path: str) -> list[Name]:
+    """The same of an open file.
+
+    @param path: what it is called where it is refused.
+    @raise OSError: as read(2).
+    """
+    data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise ConfigError(f"{path}: is larger than {_LARGEST >> 20} MiB, which no list of names is")
     names = []

@@ -20,7 +20,7 @@ def wanted(arguments: argparse.Namespace) -> bool:
 class Progress:
     """How far something has come, as a bar or not at all. For any thread. A context manager: the bar is gone after it.
 
-    C{tqdm} is imported only if there is a bar to be drawn.
+    C{tqdm} is imported only if there is a bar to be drawn; without it there is none.
     """
 
     def __init__(self, label: str, total: int | None = None, *, unit: str = "B", shown: bool) -> None:
@@ -32,7 +32,11 @@ class Progress:
         self._lock = Lock()
         self._bar: tqdm[Any] | None = None
         if shown:
-            from tqdm import tqdm
+            try:
+                from tqdm import tqdm
+            except ImportError:
+                # It is for show: whoever runs from a tree without it gets all the rest.
+                return
 
             self._bar = tqdm(
                 desc=label,

@@ -37,7 +37,7 @@ def carry_out(
     """Remove what the plan says, but for what has been used or pinned since, and all that this needs.
 
     Tags go first, then manifests, then what they name: whoever comes in between finds less, and never half of it. What
-    cannot be removed is a problem, and stays.
+    cannot be removed is a problem, and stays. Daemons are told what there is room for now.
 
     @param advance: called with the bytes of each piece of content.
     """

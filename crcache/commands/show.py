@@ -106,6 +106,7 @@ def _variant(images: Images, image: Image, variant: Variant, sharers: dict[Diges
                 "mediaType": part.descriptor.media_type,
                 "size": part.descriptor.size if part.here is None else part.here,
                 "here": part.here is not None,
+                "elsewhere": part.elsewhere,
                 "origin": _origin(images, image.home, digest),
                 "sharedWith": sharers.get(digest, []),
             }
@@ -150,7 +151,7 @@ def _tell(report: dict[str, Any], image: Image) -> None:
                 f"  {part['kind']}",
                 part["digest"],
                 output.size(part["size"]),
-                "here" if part["here"] else "missing",
+                "here" if part["here"] else "elsewhere" if part["elsewhere"] else "missing",
                 f"also in {', '.join(part['sharedWith'])}" if part["sharedWith"] else "",
             )
             for part in variant["parts"]

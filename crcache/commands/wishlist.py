@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from crcache.commands.pin_list import read_list
+from crcache.commands.pin_list import names_in, read_list
 from crcache.commands.references import Name, parse_name
 from crcache.errors import ConfigError, CrcacheError
 from crcache.yaml_file import one_line
@@ -31,7 +31,13 @@ def images_in_list(file: str) -> list[Name]:
     @param file: its name; C{-} is stdin.
     @raise ConfigError: naming file and line of what is no name.
     """
-    return read_list(Path("/dev/stdin" if file == STDIN else file))
+    if file != STDIN:
+        return read_list(Path(file))
+    try:
+        # Not by a name of its own: a socket, which ssh makes of it, cannot be opened.
+        return names_in(sys.stdin.buffer, "stdin")
+    except OSError as error:
+        raise ConfigError(f"stdin: {error.strerror}") from error
 
 
 def images_in_manifest(file: str) -> list[Name]:

@@ -15,6 +15,8 @@ from crcache.images.documents import IMAGES, INDEXES, Child, Document, read_docu
 #: Indexes of indexes are followed so far, and an image has so many manifests.
 _DEEPEST = 4
 _MOST = 4096
+#: What all manifests of an image together name at most, whatever is named by several as often as it is.
+MOST_NAMED = 100_000
 
 
 class Holder(Protocol):
@@ -63,6 +65,11 @@ class Image:
         """Of everything, in bytes."""
         return sum(each.size for each in (*self.manifests.values(), *self.blobs.values()))
 
+    @property
+    def count(self) -> int:
+        """Of everything, whether it is here or only named."""
+        return len(self.manifests) + len(self.blobs) + len(self.named)
+
 
 class Incomplete(ArchiveInvalid):
     """Some of the image is not here.
@@ -105,6 +112,7 @@ class _Gathering:
         self._holder = holder
         self._wanted = wanted
         self._seen: dict[Digest, _Part] = {}
+        self._named = 0
 
     def gather(self, root: Descriptor) -> Image:
         part = self._part(root, _DEEPEST)
@@ -138,6 +146,9 @@ class _Gathering:
                 raise ArchiveInvalid(f"{digest} is named as a manifest, and has {size} bytes")
             return _Part(None, None, (descriptor,))
         document = read_document(body, descriptor.media_type, str(digest))
+        self._named += len(document.children)
+        if self._named > MOST_NAMED:
+            raise ArchiveInvalid(f"{digest} is of an image that names more than {MOST_NAMED} things")
         held = Held(digest, document.media_type, len(body))
         if document.index:
             children = tuple((child, self._part(child.descriptor, depth - 1)) for child in self._chosen(document))

@@ -56,12 +56,18 @@ class Chosen:
 class Exporter:
     """Reads one cache directory. What it uses is noted as used, hourly at most, which keeps it from being evicted."""
 
-    def __init__(self, layout: Layout, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        clock: Callable[[], float],
+        changed: Callable[[Digest, int, int], None] = lambda digest, before, after: None,
+    ) -> None:
         """
         @param clock: the time of day, in seconds since the epoch.
+        @param changed: told which content had, and has now, how many bytes: what is damaged is dropped.
         """
         self._layout = layout
-        self._contents = Contents(layout, clock, lambda digest, before, after: None)
+        self._contents = Contents(layout, clock, changed)
         self._known = Repositories(layout, clock)
         self._pins = Pins(layout)
 

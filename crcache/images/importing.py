@@ -11,7 +11,7 @@ from typing import BinaryIO
 from crcache.errors import ArchiveInvalid, CrcacheError, StoreError
 from crcache.grammar.digest import Digest
 from crcache.images.closure import Image, Incomplete, gather
-from crcache.images.intake import Intake
+from crcache.images.intake import Intake, vanished
 from crcache.images.noting import Target, note
 from crcache.images.roots import Root, find_roots
 from crcache.images.tar import Tar, shown
@@ -25,6 +25,8 @@ from crcache.store.staging import Staging, sweep
 
 #: What may follow an archive, and is read so that whoever writes it need not fail.
 _PADDING = 4 << 20
+#: What all images of an archive consist of at most, under each of their names anew: for each a file is made.
+MOST_PARTS = 200_000
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Importer:
                 stream.drain(_PADDING)
                 intake.links()
                 roots = find_roots(intake, self._contents)
-                images = [self._gather(intake, root) for root in roots]
+                images = self._gather(intake, roots, len(wish.names))
                 named = self._named(roots, images, wish)
             except Incomplete as problem:
                 first = problem.missing[0].digest
@@ -114,8 +116,15 @@ class Importer:
             note(self._layout, self._clock, named, pin=wish.pin)
         return Imported(tuple(named), *counts)
 
-    def _gather(self, intake: Intake, root: Root) -> Image:
-        return gather(intake, root.descriptor)
+    def _gather(self, intake: Intake, roots: Sequence[Root], names: int) -> list[Image]:
+        images, parts = [], 0
+        for root in roots:
+            image = gather(intake, root.descriptor)
+            parts += image.count * (names or len(root.names) or 1)
+            if parts > MOST_PARTS:
+                raise ArchiveInvalid(f"its images, under all their names, have more than {MOST_PARTS} parts")
+            images.append(image)
+        return images
 
     def _named(self, roots: Sequence[Root], images: Sequence[Image], wish: Wish) -> list[tuple[Target, Image]]:
         if wish.names and len(roots) > 1:
@@ -158,7 +167,7 @@ class Importer:
                 self._contents.put(digest, intake.made[digest])
                 new.append(size)
             else:
-                raise StoreError(f"{self._layout.content(digest)} has vanished meanwhile: import it again")
+                raise vanished(self._contents, digest)
         return (len(new), sum(new)), (len(there), sum(there))
 
     def _used(self, digest: Digest) -> bool:

@@ -187,11 +187,19 @@ class Intake:
         if kept is None or kept.size > LIMIT:
             return None
         if kept.path is None:
-            return self._contents.read(digest, LIMIT)
+            body = self._contents.read(digest, LIMIT)
+            if body is None:
+                raise vanished(self._contents, digest)
+            return body
         try:
             return kept.path.read_bytes()
         except OSError as error:
             raise StoreError(f"{kept.path}: {error.strerror}") from error
+
+
+def vanished(contents: Contents, digest: Digest) -> StoreError:
+    """Content was there, and others have removed it since."""
+    return StoreError(f"{contents.layout.content(digest)} has vanished meanwhile: import it again")
 
 
 def _claimed(name: str) -> Digest | None:

@@ -19,6 +19,8 @@ MOST_MEMBERS = 100_000
 _BLOCK = 512
 #: Bytes that an extended header has at most, and characters that a name has.
 _LONGEST_HEADER = 1 << 16
+#: Bytes that all of an archive's extended headers have at most.
+MOST_EXTENDED = 64 << 20
 _LONGEST_NAME = 1024
 #: Extended headers in a row: a long name, a long link, a global one and the member's own.
 _MOST_HEADERS = 4
@@ -67,6 +69,7 @@ class Tar:
         self._stream = stream
         self._left = 0
         self._padding = 0
+        self._extended_bytes = 0
 
     def __iter__(self) -> Iterator[Member]:
         """
@@ -152,15 +155,15 @@ class Tar:
 
     def _records(self, header: tarfile.TarInfo) -> dict[str, str]:
         """What an extended header says: C{length key=value}, a line each."""
-        data, records = self._extended(header), {}
-        while data:
-            length, _, _ = data.partition(b" ")
+        data, records, at = self._extended(header), {}, 0
+        while at < len(data):
+            length = data[at : at + 7].partition(b" ")[0]
             size = int(length) if length.isdigit() and len(length) < 7 else 0
-            key, equals, value = data[len(length) + 1 : size - 1].partition(b"=")
-            if not (len(length) + 1 < size <= len(data) and equals and data[size - 1 : size] == b"\n"):
+            key, equals, value = data[at + len(length) + 1 : at + size - 1].partition(b"=")
+            if not (len(length) + 1 < size <= len(data) - at and equals and data[at + size - 1] == ord("\n")):
                 raise ArchiveInvalid(f"{self._stream.name} has a damaged extended header")
             records[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
-            data = data[size:]
+            at += size
         return records
 
     def _long(self, header: tarfile.TarInfo) -> str:
@@ -169,6 +172,9 @@ class Tar:
     def _extended(self, header: tarfile.TarInfo) -> bytes:
         if header.size > _LONGEST_HEADER:
             raise ArchiveInvalid(f"{self._stream.name} has an extended header of {header.size} bytes")
+        self._extended_bytes += header.size
+        if self._extended_bytes > MOST_EXTENDED:
+            raise ArchiveInvalid(f"{self._stream.name} has more than {MOST_EXTENDED} bytes of extended headers")
         data = self._read(header.size)
         self._read(-header.size % _BLOCK)
         return data

@@ -9,7 +9,7 @@ from crcache.grammar.digest import Digest
 from crcache.grammar.manifest import KNOWN, Descriptor
 from crcache.grammar.reference import Tag
 from crcache.inventory.contents import find
-from crcache.inventory.manifests import Manifests
+from crcache.inventory.manifests import Manifests, Part
 from crcache.inventory.problems import Problems
 from crcache.inventory.repositories import Home, Repositories, Tagged
 from crcache.store.layout import Layout
@@ -50,12 +50,19 @@ class Named:
     @ivar kind: C{manifest}, C{config} or C{layer}.
     @ivar of: the manifest that names it; C{None} for the image's own.
     @ivar here: in bytes, what of it is on disk; C{None} if it is not here.
+    @ivar elsewhere: whether clients have it from elsewhere.
     """
 
     descriptor: Descriptor
     kind: str
     of: Digest | None
     here: int | None
+    elsewhere: bool = False
+
+    @property
+    def lacking(self) -> bool:
+        """Whether it is not here, and ought to be."""
+        return self.here is None and not self.elsewhere
 
 
 class Images:
@@ -138,17 +145,19 @@ class Images:
     def closure(self, digest: Digest, media_type: str | None) -> Iterator[Named]:
         """All that an image consists of, each digest once, what names before what is named."""
         seen = {digest}
-        row: list[tuple[Descriptor, str, Digest | None]] = [(Descriptor(media_type, digest, None), "manifest", None)]
+        top = Part(Descriptor(media_type, digest, None), "manifest")
+        row: list[tuple[Part, Digest | None]] = [(top, None)]
         for depth in range(_DEEPEST + 1):
-            further: list[tuple[Descriptor, str, Digest | None]] = []
-            for descriptor, kind, parent in row:
+            further: list[tuple[Part, Digest | None]] = []
+            for each, parent in row:
+                descriptor = each.descriptor
                 held = find(self._layout, descriptor.digest)
-                yield Named(descriptor, kind, parent, None if held is None else held.size)
-                if kind != "manifest" or held is None or depth == _DEEPEST:
+                yield Named(descriptor, each.kind, parent, None if held is None else held.size, each.elsewhere)
+                if each.kind != "manifest" or held is None or depth == _DEEPEST:
                     continue
                 document = self.manifests.read(descriptor.digest, descriptor.media_type)
                 for part in () if document is None else document.parts:
                     if part.descriptor.digest not in seen and len(seen) < _MOST_NAMED:
                         seen.add(part.descriptor.digest)
-                        further.append((part.descriptor, part.kind, descriptor.digest))
+                        further.append((part, descriptor.digest))
             row = further

@@ -30,12 +30,14 @@ class Part:
     @ivar kind: C{manifest}, C{config}, or C{layer} (and whatever else there is of blobs).
     @ivar platform: of a manifest, if the index says it.
     @ivar aside: whether it is about an image, and is none: an attestation.
+    @ivar elsewhere: whether clients have it from elsewhere, so that nobody lacks it here.
     """
 
     descriptor: Descriptor
     kind: str
     platform: Platform | None = None
     aside: bool = False
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,12 @@ def _parts(manifest: Manifest, document: Mapping[str, object]) -> tuple[Part, ..
     said = {each["digest"]: each for each in entries if isinstance(each.get("digest"), str)}
     config = document.get("config")
     configured = config.get("digest") if isinstance(config, dict) else None
+    layers = document.get("layers")
+    foreign = (
+        {str(each.get("digest")) for each in layers if isinstance(each, dict) and _foreign(each)}
+        if isinstance(layers, list)
+        else set()
+    )
     parts = []
     for child in manifest.children:
         name = str(child.digest)
@@ -143,5 +151,12 @@ def _parts(manifest: Manifest, document: Mapping[str, object]) -> tuple[Part, ..
             aside = isinstance(annotations, dict) and _ATTESTATION in annotations
             parts.append(Part(child, "manifest", Platform.said(said[name].get("platform")), aside))
         else:
-            parts.append(Part(child, "config" if name == configured else "layer"))
+            kind = "config" if name == configured else "layer"
+            parts.append(Part(child, kind, elsewhere=kind == "layer" and name in foreign))
     return tuple(parts)
+
+
+def _foreign(layer: Mapping[str, object]) -> bool:
+    """Whether a layer is one that registries may not give away, and says where it is."""
+    kind = layer.get("mediaType") if layer.get("urls") else None
+    return isinstance(kind, str) and ("foreign" in kind.lower() or "nondistributable" in kind.lower())

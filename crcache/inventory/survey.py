@@ -34,7 +34,7 @@ class Variant:
     @property
     def complete(self) -> bool:
         """Whether all of it is here."""
-        return all(part.here is not None for part in self.parts)
+        return not any(part.lacking for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def survey(images: Images, image: Image) -> Survey:
         children.setdefault(part.of, []).append(part)
     variants = tuple(_variants(images, parts[0], children))
     wanted = [part for variant in variants if variant.begun for part in variant.parts]
-    lacking = {part.descriptor.digest: part.descriptor.size or 0 for part in wanted if part.here is None}
+    lacking = {part.descriptor.digest: part.descriptor.size or 0 for part in wanted if part.lacking}
     if parts[0].here is None:
         lacking[image.digest] = 0
     return Survey(image, variants, sum(part.here or 0 for part in parts), sum(lacking.values()), len(lacking))

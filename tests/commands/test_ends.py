@@ -62,6 +62,42 @@ class EndTests(TreeCase):
         _, err = begun.communicate(timeout=30)
         self.assertEqual((begun.returncode, err.strip()), (130, b""))
 
+    def test_ended(self) -> None:
+        """Ended, or left by its terminal, in the middle of an archive, a command leaves nothing behind either."""
+        self.tree.image("a.example/x:1", [b"layer"])
+        out = self.file.parent / "out"
+        out.mkdir()
+        archive = self.file.parent / "in.tar"
+        self.done("export", "-o", str(archive), "a.example/x:1")
+        before = self.kept()
+        for module, name, arguments in (
+            ("exporting", "Exporter.write", ("export", "-o", str(out / "a.tar"), "a.example/x:1")),
+            ("intake", "Intake.take", ("import", str(archive))),
+        ):
+            for number in ("SIGTERM", "SIGHUP", "SIGINT"):
+                code = (
+                    "import os, signal, sys, time\n"
+                    f"from crcache.images import {module}\n"
+                    "from crcache.cli import main\n"
+                    f"{module}.{name} = lambda *_: (os.kill(os.getpid(), signal.{number}), time.sleep(30))\n"
+                    "sys.exit(main())\n"
+                )
+                place = ("-c", str(self.file), "-d", str(self.tree.layout.root))
+                done = subprocess.run(
+                    [sys.executable, "-W", "ignore", "-c", code, arguments[0], *place, *arguments[1:]],
+                    check=False,
+                    capture_output=True,
+                    timeout=30,
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                )
+                self.assertEqual((done.returncode, done.stderr.strip()), (130, b""), (name, number))
+                self.assertEqual(os.listdir(out), [])
+                self.assertEqual(self.kept(), before)
+
+    def kept(self) -> dict[str, int]:
+        """What the cache has, without how much of it has been counted."""
+        return {name: size for name, size in self.tree.files().items() if not name.startswith("eviction/")}
+
     def test_every_command(self) -> None:
         """Every command that works on a cache has the same flags for it, and C{--json}."""
         for command in cli.COMMANDS:

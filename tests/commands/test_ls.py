@@ -9,7 +9,7 @@ from crcache.commands.references import parse_name
 from crcache.facts import Privacy
 from crcache.grammar.digest import Digest
 from crcache.grammar.manifest import DOCKER_SCHEMA1, OCI_MANIFEST
-from tests.commands.tree import DAY, LAYER, TreeCase
+from tests.commands.tree import CONFIG, DAY, LAYER, TreeCase, descriptor
 
 BASE, ONE, TWO = b"b" * 5000, b"1" * 700, b"2" * 900
 
@@ -71,6 +71,30 @@ class ListTests(TreeCase):
         self.assertIn(" 700 B ", self.done("ls"))
         self.tree.put(ONE)
         self.assertTrue(self.json("ls")[0]["complete"])
+
+    def test_elsewhere(self) -> None:
+        """A layer that clients have from elsewhere, by the word of the manifest, is not missed."""
+        name, config = (
+            parse_name("r.example/windows:1"),
+            json.dumps({"os": "windows", "architecture": "amd64"}).encode(),
+        )
+        foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+        for urls in (["https://elsewhere.example/1"], []):
+            manifest = json.dumps(
+                {
+                    "schemaVersion": 2,
+                    "mediaType": OCI_MANIFEST,
+                    "config": descriptor(CONFIG, config),
+                    "layers": [descriptor(foreign, ONE, urls=urls), descriptor(LAYER, BASE)],
+                }
+            ).encode()
+            self.tree.enrol(name, config, CONFIG)
+            self.tree.enrol(name, BASE, LAYER)
+            self.tree.enrol(name, manifest, OCI_MANIFEST)
+            self.tree.tag(name, manifest, OCI_MANIFEST)
+            (found,) = self.json("ls")
+            self.assertEqual((found["complete"], found["missing"]), (bool(urls), 0 if urls else len(ONE)))
+            self.assertEqual("elsewhere" in self.done("show", "r.example/windows:1"), bool(urls))
 
     def test_attestations(self) -> None:
         """What an index has besides images is no platform, and is not missed."""

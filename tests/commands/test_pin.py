@@ -104,3 +104,14 @@ class PinTests(TreeCase):
         self.assertEqual((status, out), (1, "docker.io/library/nginx:1: unpinned\n"))
         self.assertEqual(err, "crcache: ghcr.io/a/b:2 was not pinned\n")
         self.assertEqual(self.run_main("unpin")[0], 2)
+
+    def test_lies(self) -> None:
+        """A pin that does not say what it is about is listed, told by name, and can be taken away."""
+        pins = self.tree.layout.registries / "r.example" / "z" / "_pins"
+        pins.mkdir(parents=True)
+        (pins / "v1").write_text('{"digest": "\\u001b[2J"}')
+        status, out, err = self.run_main("pin")
+        self.assertEqual((status, out.splitlines()[1:]), (0, ["r.example/z:v1  ?"]))
+        self.assertEqual(err, f"crcache: {pins / 'v1'}: does not say what is pinned: 'crcache unpin' removes it\n")
+        self.done("unpin", "r.example/z:v1")
+        self.done("pin")

@@ -63,6 +63,17 @@ class ProgressTests(SynchronousTestCase):
         """With C{--json} there is none, not on a terminal either; lines are told all the same."""
         self.assertEqual(self.run_script(True), ("False\n", "a line\r\n"))
 
+    def test_no_tqdm(self) -> None:
+        """Without what draws them there are no bars, and everything else."""
+        shown = io.StringIO()
+        self.patch(sys, "stderr", shown)
+        self.patch(sys, "modules", {**sys.modules, "tqdm": None})
+        with Progress("verify", 4096, shown=True) as progress:
+            progress.advance(2048)
+            progress.expect(8192)
+            progress.tell("a line")
+        self.assertEqual(shown.getvalue(), "a line\n")
+
     def test_pipe(self) -> None:
         """Nothing is drawn into a pipe."""
         err = io.StringIO()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -63,6 +67,24 @@ class WishlistTests(SynchronousTestCase):
         place = Path(tempfile.mkdtemp(prefix="crcache-test-"))
         self.addCleanup(shutil.rmtree, place, ignore_errors=True)
         self.file = place / "file"
+
+    def test_socket(self) -> None:
+        """A list comes in by stdin whatever that is: a socket, as under ssh, has no name to be opened by."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.sendall(b"nginx:1  # one\n\nghcr.io/a/b\n")
+            ours.shutdown(socket.SHUT_WR)
+            code = "from crcache.commands.wishlist import *; print(*images_in_list('-'))"
+            path = os.pathsep.join(filter(None, sys.path))
+            done = subprocess.run(
+                [sys.executable, "-W", "ignore", "-c", code],
+                stdin=theirs.fileno(),
+                capture_output=True,
+                text=True,
+                check=False,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        self.assertEqual((done.stdout, done.stderr), ("docker.io/library/nginx:1 ghcr.io/a/b\n", ""))
 
     def names(self, text: str) -> list[str]:
         """The images that manifests name."""

@@ -244,6 +244,20 @@ class FailingTests(ImportCase):
         self.assertIn("vanished", str(problem))
         self.assertEqual(list(self.root.glob("registries/r.example/new")), [])
 
+    def test_manifest_vanished(self) -> None:
+        """So does a manifest; the archive is not said to be wrong for that."""
+        self.take(app())
+        manifest = manifest_of(config_of(LAYERS), LAYERS)
+        real = find_roots
+
+        def vanishing(*arguments: object) -> object:
+            self.layout.content(Digest.of(manifest)).unlink()
+            return real(*arguments)  # type: ignore[arg-type]
+
+        self.patch(importing, "find_roots", vanishing)
+        problem = self.assertRaises(StoreError, self.take, app("r.example/other:1"))
+        self.assertIn("vanished meanwhile: import it again", str(problem))
+
 
 def _directory(name: str) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)

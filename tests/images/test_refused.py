@@ -12,8 +12,9 @@ from typing import Any
 
 from crcache.errors import ArchiveInvalid, StoreError
 from crcache.grammar.digest import Digest
+from crcache.images import closure, importing
 from crcache.images.importing import Wish
-from crcache.images.tar import MOST_MEMBERS
+from crcache.images.tar import MOST_EXTENDED, MOST_MEMBERS
 from crcache.store.staging import Staging
 from tests.images.archives import (
     APP,
@@ -269,6 +270,45 @@ class BoundTests(ImportCase):
         self.assertLess(source.read_bytes, (MOST_MEMBERS + 10_000) * 512)
         self.assertEqual(self.files(), {"VERSION"})
 
+    def test_extended_headers(self) -> None:
+        """Nor are extended headers read without end, each of them small, and what one says is read once."""
+        empty = tarfile.TarInfo("d")
+        empty.type = tarfile.DIRTYPE
+        data = b"5 a=\n" * 13_107
+        header = tarfile.TarInfo("x")
+        header.type, header.size = tarfile.XHDTYPE, len(data)
+        block = header.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512) + empty.tobuf(tarfile.GNU_FORMAT)
+        source = _Endless(block)
+        problem = self.assertRaises(ArchiveInvalid, self.importer.take, source, "a.tar", Wish())
+        self.assertIn(f"more than {MOST_EXTENDED} bytes of extended headers", problem.message)
+        self.assertLess(source.read_bytes, 2 * MOST_EXTENDED)
+        self.assertEqual(self.files(), {"VERSION"})
+
+    def test_parts(self) -> None:
+        """A small archive does not come to millions of parts: not by names, by images, or by manifests of one image."""
+        self.assertLess((importing.MOST_PARTS, closure.MOST_NAMED), (1_000_000, 200_000))
+        self.patch(importing, "MOST_PARTS", 18_000)
+        self.patch(closure, "MOST_NAMED", 10_000)
+        foreign = [_foreign(str(number)) for number in range(4)]
+        config = config_of(())
+        names = {f"r.example/team/app{number}:1": foreign[0] for number in range(6)}
+        self.refused(oci(names, [config]), "parts")
+        indexes = {
+            f"r.example/team/app:{number}": json.dumps(
+                {
+                    "schemaVersion": 2,
+                    "manifests": [descriptor(OCI_MANIFEST, foreign[0])],
+                    "annotations": {"number": str(number)},
+                }
+            ).encode()
+            for number in range(6)
+        }
+        self.refused(oci(indexes, [foreign[0], config], OCI_INDEX), "parts")
+        listed = [descriptor(OCI_MANIFEST, each) for each in foreign]
+        index = json.dumps({"schemaVersion": 2, "manifests": listed}).encode()
+        self.refused(oci({APP: index}, [*foreign, config], OCI_INDEX), "names more than")
+        self.refused(oci({APP: foreign[0]}, [config]), "parts", names=[f"r.example/app:{each}" for each in range(6)])
+
     def test_memory(self) -> None:
         """A gzip bomb of zeros, as content or as one of the documents, and JSON that is all brackets take no memory to
         speak of."""
@@ -302,6 +342,23 @@ class _Endless(io.RawIOBase):
     def read(self, count: int = -1) -> bytes:
         self.read_bytes += min(count, len(self._data))
         return self._data[:count]
+
+
+def _foreign(number: str) -> bytes:
+    """The manifest of an image whose thousands of layers come from elsewhere, and need not be in an archive."""
+    layers = [
+        {
+            "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            "digest": f"sha256:{layer:064x}",
+            "size": 5,
+            "urls": ["https://elsewhere.example/"],
+        }
+        for layer in range(4000)
+    ]
+    config = descriptor(CONFIG, config_of(()))
+    return json.dumps(
+        {"schemaVersion": 2, "config": config, "layers": layers, "annotations": {"number": number}}
+    ).encode()
 
 
 def _bomb(mib: int) -> bytes:
