@@ -224,6 +224,16 @@ class FailingTests(HierarchyCase):
         (record,) = self.direct.asked("blob")
         self.assertRegex(record.header("Range") or "", r"\Abytes=[1-9]\d*-\Z")
 
+    async def test_cut_without_origin(self) -> None:
+        """If the origin cannot be asked, a body that breaks off at a parent is gone on with at the parent."""
+        digest = self.origin.content.add_blob(REPO, LARGE)
+        mirror = self.registry(self.origin.content)
+        self.direct.fault(Fault(hang_up=True), times=None)
+        mirror.fault(Fault(cut=1 << 20, reset=True), "blob")
+        child = self.below(mirror)
+        await self.timed(blob_path(digest), child, LARGE, 5)
+        self.assertRegex(mirror.asked("blob")[-1].header("Range") or "", r"\Abytes=[1-9]\d*-\Z")
+
     async def test_lies(self) -> None:
         """Wrong bytes of a parent's never make a whole wrong body; whoever asks then gets it from the origin."""
         digest = self.origin.content.add_blob(REPO, LARGE)
