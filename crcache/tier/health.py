@@ -83,7 +83,11 @@ class Health:
         self._probing = None
         if failure.check(CancelledError):
             return
-        failure.trap(Failed)
-        self.problem = str(failure.value)
+        if failure.check(Failed):
+            self.problem = str(failure.value)
+        else:
+            log.failure(
+                "asking {name} whether it answers failed", failure, event=events.INTERNAL_ERROR, name=self._name
+            )
         if not self._stopped:
             self._later()

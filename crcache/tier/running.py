@@ -118,10 +118,10 @@ class Running:
             return
 
     async def retire(self) -> None:
-        """Another one is asked from now on: uploads stop; what is being received is, for a while."""
+        """Another one is asked from now on: uploads stop; what comes goes on. Returns with the last connection."""
         self.health.stop()
         await self._uploads.stop()
-        self._bucket.retire()
+        await self._bucket.retire()
 
     async def close(self) -> None:
         """Break everything off. What waits stays in the queue."""
