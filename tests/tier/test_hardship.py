@@ -13,14 +13,18 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from crcache.asks import Client, PullBlob
 from crcache.errors import CrcacheError
 from crcache.facts import TagEntry
+from crcache.flow.collect import collect
+from crcache.outcomes import Relayed
+from crcache.settings import Bounds
 from crcache.store.records import tag_from, tag_record
 from crcache.testing.bucket import FakeBucket
 from crcache.testing.script import Fault
 from crcache.tier import sending, uploads
 from crcache.tier.queue import Queue
-from tests.tier.scene import APP, LAYER, TAG, TierCase
+from tests.tier.scene import APP, LAYER, REGISTRY, TAG, TierCase
 from tests.web.cases import pause, reactor
 
 
@@ -116,6 +120,21 @@ class ServiceTests(TierCase):
             self.fail("it was served")
 
 
+class RelayTests(TierCase):
+    """What is not kept is relayed."""
+
+    async def test_lies(self) -> None:
+        """Of what no fill checks before its client has it nothing is taken from the bucket."""
+        node = await self.cold()
+        self.bucket.objects[f"blobs/sha256/{self.layer.hex}"] = b"x" + LAYER[1:]
+        await node.manifest()
+        bounds = Bounds(100_000, 0, 1.0, 0.9)
+        node.engine.use(replace(node.engine.config.now, bounds=bounds))
+        found = await node.ask(PullBlob(Client("an-id"), REGISTRY, APP, self.layer, True))
+        self.assertIsInstance(found, Relayed)
+        self.assertTrue(await collect(found.answer, 1 << 20) == LAYER)
+
+
 class ClockTests(TierCase):
     """A node whose clock is wrong."""
 
@@ -179,8 +198,6 @@ class EndTests(TierCase):
 
 
 def _where(case: TierCase) -> Any:
-    from tests.tier.scene import REGISTRY
-
     return REGISTRY, APP, TAG
 
 
