@@ -99,6 +99,7 @@ class Nearby:
             return None
         if holding is None:
             return None
+        began = self._clock.seconds()
         try:
             answer = await self._opened(query, key, holding.size)
         except Wrong as wrong:
@@ -108,7 +109,7 @@ class Nearby:
             self._counts.failed += 1
             self._remote.health.failed(problem)
             return None
-        self._remote.health.answered()
+        self._remote.health.answered(self._clock.seconds() - began)
         if answer is None:
             self._counts.misses += 1
             return None

@@ -23,6 +23,7 @@ from crcache.store.records import tag_from, tag_record
 from crcache.testing.bucket import FakeBucket
 from crcache.testing.script import Fault
 from crcache.tier import sending, uploads
+from crcache.tier.bucket import Bucket
 from crcache.tier.queue import Queue
 from tests.tier.scene import APP, LAYER, REGISTRY, TAG, TierCase
 from tests.web.cases import pause, reactor
@@ -96,6 +97,24 @@ class ServiceTests(TierCase):
         await self.uploaded(node)
         self.assertEqual(len(self.bucket.keys("blobs/")), 3)
         self.assertEqual(self.events("bucket-refused"), [])
+
+    async def test_always_slow(self) -> None:
+        """One that answers just in time each time is left alone after a few answers."""
+        node = await self.cold()
+        running = node.engine.tier._running
+        assert running is not None
+        running.health._slow = 0.2
+        ask = Bucket.ask
+
+        async def slowly(bucket: Bucket, *arguments: Any, **more: Any) -> Any:
+            await pause(0.3)
+            return await ask(bucket, *arguments, **more)
+
+        self.patch(Bucket, "ask", slowly)
+        await self.pulled(node)
+        self.assertFalse(running.health.usable)
+        asked = [each for each in self.bucket.requests if each.method == "GET"]
+        self.assertLessEqual(len(asked), 4)
 
     async def test_cut_without_registry(self) -> None:
         """With the registry down, a body that breaks off in the bucket is gone on with there."""
