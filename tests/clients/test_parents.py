@@ -6,6 +6,7 @@ import json
 import time
 
 from crcache import events
+from crcache.grammar.digest import Digest
 from crcache.grammar.hosts import HostPattern
 from crcache.policy.nearness import ranked
 from crcache.settings import ParentSettings, Reach, Times
@@ -334,6 +335,20 @@ class TagTests(HierarchyCase):
         self.assertEqual(answer.one("Age"), "55")
         self.day.now += 6
         self.assertEqual(await self.meaning(node), moved)
+
+    async def test_shorter_ttl(self) -> None:
+        """Nor is it told for the parent's own tag-ttl, if that is longer, unless the origin cannot be asked."""
+        site = self.top(**self.timed)
+        await self.pull(site)
+        moved = self.move()
+        self.day.now += 30
+        node = self.below(site, times=Times(tag_ttl=20.0, stale_if_error=600.0, negative_ttl=0.0), day=self.day)
+        head = await self.ask(manifest_path("1.0"), method="HEAD", to=node)
+        self.assertEqual(head.one("Docker-Content-Digest"), str(Digest.of(moved)))
+        self.assertEqual(await self.meaning(node), moved)
+        await self.direct.stop()
+        another = self.below(site, times=Times(tag_ttl=20.0, stale_if_error=600.0, negative_ttl=0.0), day=self.day)
+        self.assertEqual(await self.meaning(another), self.image.manifest)
 
     async def test_age_of_heads(self) -> None:
         """That holds for HEADs, with which containerd begins, and for tags that are renewed."""
