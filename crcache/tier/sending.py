@@ -115,6 +115,9 @@ class Sending:
         try:
             if not over and not await self._first(key, upload):
                 raise Elsewhere
+            # Behind that: whoever is not among them any more may have come to an end while this was hashed.
+            if not over and await self._there(key):
+                return None
             tags: list[str] = []
             for number, md5 in enumerate(sums):
                 start = number * part
@@ -159,6 +162,9 @@ class Sending:
             return True
         _, first = min((when, each) for each, when in found.items() if own - when < _ABANDONED)
         return first == upload
+
+    async def _there(self, key: str) -> bool:
+        return (await self._bucket.reply("HEAD", key, seconds=PATIENCE)).status == 200
 
     async def abort(self, key: str, upload: str) -> bool:
         """End a multipart upload that came to nothing, so that nobody pays for its parts; whether that was heard.
