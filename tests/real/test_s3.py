@@ -34,9 +34,12 @@ class NodesTests(Scene):
     def setUp(self) -> None:
         """Begin the registry, and have a bucket."""
         super().setUp()
-        self.image, storage = _pushed()
+        with ThreadPoolExecutor() as pushing:
+            # The service takes a while to begin.
+            pushed = pushing.submit(_pushed)
+            self.gateway: RadosGateway = gateway()
+            self.image, storage = pushed.result()
         self.origin = self.ending(DockerRegistry(self.place("origin"), storage))
-        self.gateway: RadosGateway = gateway()
         self.bucket = self.gateway.bucket()
         keys = self.directory / "keys"
         keys.write_text(f"[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n")
