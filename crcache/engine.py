@@ -140,7 +140,7 @@ class Engine:
         self.meter.watch_bucket(self.tier.describe)
         self._privacies = Privacies(self._kept, day, self._refusal_ttl)
         self._witness = Witness(self.upstream, self.grants, self._privacies)
-        self.parents = Ancestry(reactor, lambda: ParentMeter(self.meter), environ)
+        self.parents = Ancestry(reactor, lambda: ParentMeter(self.meter), environ, self._tag_ttl)
         self.parents.prepare(config)()
         self._sources = Sources(lambda: (*self.tier.near, *self.parents.sources), self._witness)
         # Half of the connections are left to those who fetch in their turn.
@@ -271,6 +271,9 @@ class Engine:
 
     def _urls(self, registry: Registry) -> int:
         return len(self.config.now.registry(registry).urls) + self._sources.turns
+
+    def _tag_ttl(self, registry: Registry) -> float:
+        return self.config.now.registry(registry).times.tag_ttl
 
     def _refusal_ttl(self, registry: Registry) -> float:
         return self.config.now.registry(registry).times.negative_ttl

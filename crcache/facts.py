@@ -54,6 +54,7 @@ class Query:
     @ivar resumes: whether it goes on with what was under way: whoever puts it makes pauses, and has clients that got
         some of the answer already.
     @ivar follows: whether redirects to other origins are followed; otherwise one is the answer.
+    @ivar checked: whether all of the bytes that come are checked before anybody has to believe them.
     @ivar peer: for whom: the address that a client is counted under; empty for nobody in particular.
     @ivar crowd: for whom besides.
     @ivar via: through whom the client's request has come, an entry of `Via` each; for other caches alone.
@@ -75,6 +76,7 @@ class Query:
     peer: str = ""
     crowd: Crowd | None = field(default=None, compare=False, repr=False)
     via: tuple[str, ...] = field(default=(), compare=False)
+    checked: bool = field(default=False, compare=False)
 
 
 class Fetched(IntEnum):

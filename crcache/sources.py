@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface, implementer
@@ -50,7 +51,8 @@ class Sources:
     It stands before whatever overhears origins: what a source answers says nothing of whom the origin lets in.
 
     Whoever was served badly asks with another C{turn}. Turn 0 begins with the sources; those behind it are the origin's
-    own, counted from its first URL on.
+    own, counted from its first URL on. If the origin cannot be asked then, a body that has broken off is gone on with
+    by the sources all the same: one that was cut is none that lied.
     """
 
     def __init__(self, sources: Callable[[], Sequence[ISource]], origin: IUpstream) -> None:
@@ -70,27 +72,41 @@ class Sources:
         """As L{IUpstream.ask}."""
         if not self._sources():
             return self._origin.ask(query)
-        if query.turn > 0:
-            return self._origin.ask(replace(query, turn=query.turn - 1))
         asking: Deferred[IAnswer] = Deferred.fromCoroutine(self._ask(query))
         return asking
 
     async def _ask(self, query: Query) -> IAnswer:
+        if query.turn > 0:
+            answering = self._origin.ask(replace(query, turn=query.turn - 1))
+            goes_on = query.resumes and query.kind == "blob"
+            return await self._unless(answering, replace(query, turn=0), self._near if goes_on else _nobody)
+        return await self._near(query) or await self._unless(self._origin.ask(query), query, self._resort)
+
+    async def _near(self, query: Query) -> IAnswer | None:
         for source in self._sources():
             answer = await source.ask(query)
             if answer is not None:
                 return answer
+        return None
+
+    async def _unless(
+        self,
+        answering: Deferred[IAnswer],
+        query: Query,
+        otherwise: Callable[[Query], Coroutine[Any, Any, IAnswer | None]],
+    ) -> IAnswer:
+        """The origin's answer; if it cannot be asked, what there is otherwise."""
         try:
-            answer = await self._origin.ask(query)
+            answer = await answering
         except _AWAY:
-            better = await self._resort(query)
+            better = await otherwise(query)
             if better is None:
                 raise
             return better
         if answer.status < 500 and answer.status != 429:
             return answer
         try:
-            better = await self._resort(query)
+            better = await otherwise(query)
         except BaseException:
             answer.abort()
             raise
@@ -106,3 +122,7 @@ class Sources:
                 if found is not None:
                     return found
         return None
+
+
+async def _nobody(_: Query) -> None:
+    """There is nobody else."""

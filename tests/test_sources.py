@@ -64,6 +64,26 @@ class SourcesTests(SynchronousTestCase):
         self.assertEqual(self.origin.queries, [replace(QUERY, turn=1)])
         self.assertEqual(self.near[0].queries, [])
 
+    def test_goes_on(self) -> None:
+        """What has broken off is gone on with by whoever is near, if the origin cannot be asked: bodies alone, whose
+        bytes are checked."""
+        away = OriginUnreachable("x")
+        for origin in (away, FakeAnswer(502)):
+            near = Asked(None), Asked(self.answer)
+            sources = Sources(lambda: near, Failing(origin))  # noqa: B023
+            broken = replace(QUERY, turn=2, resumes=True)
+            self.assertIs(self.successResultOf(sources.ask(broken)), self.answer)
+            self.assertEqual(near[1].queries, [replace(broken, turn=0)])
+            self.assertTrue(getattr(origin, "aborted", True))
+        for query in (replace(QUERY, turn=1), replace(QUERY, turn=1, resumes=True, kind="manifest")):
+            sources = Sources(lambda: [Asked(self.answer)], Failing(away))
+            self.assertIs(self.failureResultOf(sources.ask(query)).value, away)
+        sources = Sources(lambda: [Asked(None)], Failing(away))
+        self.assertIs(self.failureResultOf(sources.ask(broken)).value, away)
+        answer = FakeAnswer(404)
+        near = Asked(self.answer), Asked(None)
+        self.assertIs(self.successResultOf(Sources(lambda: near, Failing(answer)).ask(broken)), answer)
+
     def test_none(self) -> None:
         """Without sources a turn is the origin's own, and there are no others."""
         self.near = []

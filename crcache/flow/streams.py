@@ -169,7 +169,8 @@ class Streams:
         start, size = claim.start, self._ingest.size
         whole = start == 0 and claim.stop == size
         span = None if whole else (start, None if claim.stop == size else claim.stop)
-        query = replace(self._query, span=span, turn=turn, resumes=self._query.resumes or self.answered)
+        resumes = self._query.resumes or self.answered
+        query = replace(self._query, span=span, turn=turn, resumes=resumes, checked=True)
         answer = await self._tools.upstream.ask(query)
         try:
             skip = await self._admit(answer, query, start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,11 +26,19 @@ if TYPE_CHECKING:
 class Ancestry:
     """Holds the parents in force, and those before them as long as answers of theirs are on their way."""
 
-    def __init__(self, reactor: Any, meter: Callable[[], Counts], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        meter: Callable[[], Counts],
+        environ: Mapping[str, str],
+        ttl: Callable[[Registry], float] = lambda registry: math.inf,
+    ) -> None:
         """
         @param meter: makes what counts, when there is something to count.
         @param environ: where the proxies are, if a configuration does not say.
+        @param ttl: for how many seconds a registry's tags are told here.
         """
+        self._ttl = ttl
         self._reactor = reactor
         self._meter = meter
         self._environ = environ
@@ -81,7 +90,9 @@ class Ancestry:
             # Only who has some pays for it, in memory.
             from crcache.parents.source import Parents
 
-            new = Parents(self._reactor, config.upstream, config.parents, self._counting(), self._environ, self)
+            new = Parents(
+                self._reactor, config.upstream, config.parents, self._counting(), self._environ, self, self._ttl
+            )
 
         def use() -> None:
             before, self._now, self._config = self._now, new, config

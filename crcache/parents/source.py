@@ -84,16 +84,19 @@ class Parents:
         meter: Counts,
         environ: Mapping[str, str],
         name: Named,
+        ttl: Callable[[Registry], float],
     ) -> None:
         """
         @param environ: where the proxies are, if the settings do not say.
         @param name: this cache's own.
+        @param ttl: as for L{Ancestry<crcache.parents.ancestry.Ancestry>}.
         @raise crcache.errors.ConfigError: if a proxy is not one.
         """
         self._clock = reactor
         self._settings = settings
         self._meter = meter
         self._name = name
+        self._ttl = ttl
         self._budget = settings.first_byte_timeout * SHARE
         self._exchanger = Exchanger(reactor, reactor, settings, environ)
         self._limits = Limits(settings.max_connections, lambda registry: True)
@@ -112,7 +115,8 @@ class Parents:
 
     def ask(self, query: Query) -> Deferred[IAnswer | None]:
         """As L{ISource.ask<crcache.sources.ISource>}. What a tag means a parent must know from its origin: what it
-        knows from before its origin failed is no better than what is known here."""
+        knows from before its origin failed is no better than what is known here, nor what would not be told here any
+        more because the parent's tag-ttl is longer."""
         return Deferred.fromCoroutine(self._ask(query, stale=False))
 
     def resort(self, query: Query) -> Deferred[IAnswer | None]:
@@ -153,7 +157,8 @@ class Parents:
             tries -= pending.asked
             if answer is None:
                 continue
-            if answer.stale and isinstance(query.reference, Tag) and not stale:
+            old = answer.stale or answer.age > self._ttl(query.registry)
+            if old and isinstance(query.reference, Tag) and not stale:
                 dismiss(answer, head=query.method == "HEAD")
                 self._remember(subject, url)
                 continue

@@ -31,6 +31,10 @@ _CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")
 #: What the service says of objects that it does not have, and of whoever may not know whether it has.
 _MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "AccessDenied"})
 _STORED = "InvalidObjectState"
+#: What says nothing of anybody's keys or rights, but of this one upload.
+_PASSING = frozenset(
+    {"NoSuchUpload", "BadDigest", "InvalidPart", "InvalidPartOrder", "IncompleteBody", "RequestTimeout"}
+)
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,7 @@ class Bucket:
     def failure(self, reply: Reply) -> Failed:
         """What an answer that is no success says."""
         told = f"{self.name} answered {reply.status}" + (f" {reply.code}" if reply.code else "")
-        refused = reply.status in (301, 307, 400, 401, 403, 404, 405)
+        refused = reply.status in (301, 307, 400, 401, 403, 404, 405) and reply.code not in _PASSING
         hint = "; check the keys, their rights, region and the bucket's name" if refused else ""
         return Failed(told + hint, refused=refused, status=reply.status)
 
@@ -215,6 +219,7 @@ class Bucket:
             asking.cancel()
         return self._exchanger.close()
 
-    def retire(self) -> None:
-        """Keep no connection that is idle; what is being sent goes on."""
+    def retire(self) -> Deferred[None]:
+        """Keep no connection that is idle; what is being sent goes on. Fires when the last is gone."""
         self._exchanger.retire()
+        return self._exchanger.gone()

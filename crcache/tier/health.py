@@ -15,10 +15,12 @@ from crcache.tier.problems import Failed
 
 log = Logger()
 
-#: So many errors in a row, none of which costs anybody time, close it; a single question without an answer does.
+#: So many errors in a row close it, slow answers among them; a single question without an answer does.
 ERRORS = 3
 #: Seconds for which it is left alone then.
 REST = 30.0
+#: Seconds that an answer may take, at least.
+SLOW = 1.0
 
 
 class Health:
@@ -28,24 +30,29 @@ class Health:
     @ivar problem: one line: why not.
     """
 
-    def __init__(self, clock: Any, name: str, probe: Callable[[], Deferred[None]]) -> None:
+    def __init__(self, clock: Any, name: str, probe: Callable[[], Deferred[None]], slow: float = SLOW) -> None:
         """
         @param name: of the bucket, for people.
         @param probe: asks; fails with L{Failed}.
+        @param slow: an answer that takes more seconds than this counts as an error: a pull puts many questions.
         """
         self.usable = True
         self.problem = ""
         self._clock = clock
         self._name = name
         self._probe = probe
+        self._slow = slow
         self._errors = 0
         self._timer: IDelayedCall | None = None
         self._probing: Deferred[None] | None = None
         self._stopped = False
 
-    def answered(self) -> None:
-        """It has done what it should."""
-        self._errors = 0
+    def answered(self, seconds: float = 0.0) -> None:
+        """It has done what it should, in so many seconds."""
+        if seconds > self._slow:
+            self.failed(Failed(f"{self._name} takes {seconds:.1f} s to answer"))
+        else:
+            self._errors = 0
 
     def failed(self, problem: Failed) -> None:
         """It has not."""
@@ -83,7 +90,11 @@ class Health:
         self._probing = None
         if failure.check(CancelledError):
             return
-        failure.trap(Failed)
-        self.problem = str(failure.value)
+        if failure.check(Failed):
+            self.problem = str(failure.value)
+        else:
+            log.failure(
+                "asking {name} whether it answers failed", failure, event=events.INTERNAL_ERROR, name=self._name
+            )
         if not self._stopped:
             self._later()

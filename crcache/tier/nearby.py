@@ -82,6 +82,9 @@ class Nearby:
         digest = query.reference
         if query.kind != "blob" or not isinstance(digest, Digest) or not self._remote.health.usable:
             return None
+        if query.method == "GET" and not query.checked:
+            # A relay's client has it before it proves wrong, and the next one would get it again.
+            return None
         key, fill = self._keys.content(digest), (query.registry, query.repository, digest)
         if self._remote.lies.holds(key):
             return None
@@ -96,6 +99,7 @@ class Nearby:
             return None
         if holding is None:
             return None
+        began = self._clock.seconds()
         try:
             answer = await self._opened(query, key, holding.size)
         except Wrong as wrong:
@@ -105,7 +109,7 @@ class Nearby:
             self._counts.failed += 1
             self._remote.health.failed(problem)
             return None
-        self._remote.health.answered()
+        self._remote.health.answered(self._clock.seconds() - began)
         if answer is None:
             self._counts.misses += 1
             return None

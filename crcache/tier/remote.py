@@ -162,6 +162,7 @@ class Remote:
         return await self._asking.join(key, lambda: self._read(key, limit))
 
     async def _read(self, key: str, limit: int) -> bytes | None:
+        began = self._clock()
         try:
             reply = await self._bucket.reply("GET", key, limit=limit)
             found = self._bucket.judge(reply)
@@ -172,7 +173,7 @@ class Remote:
             self._counts.failed += 1
             self.health.failed(problem)
             raise Unknown from None
-        self.health.answered()
+        self.health.answered(self._clock() - began)
         if found:
             self._counts.hits += 1
             self._counts.received += len(reply.body)

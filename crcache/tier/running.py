@@ -19,7 +19,7 @@ from crcache.threads import Threads
 from crcache.tier.behind import Behind
 from crcache.tier.bucket import PATIENCE, Bucket
 from crcache.tier.counts import Counts
-from crcache.tier.health import Health
+from crcache.tier.health import SLOW, Health
 from crcache.tier.keys import Keys
 from crcache.tier.lies import Lies
 from crcache.tier.nearby import Nearby
@@ -69,7 +69,8 @@ class Running:
         self._signer = Signer(settings.region)
         self._bucket = Bucket(reactor, settings, upstream, environ, threads.signing, self._signer)
         self._keys = keys = Keys(settings.prefix)
-        self.health = Health(reactor, self._bucket.name, lambda: self._remote.probe())  # noqa: PLW0108
+        slow = max(settings.timeout / 2, SLOW)
+        self.health = Health(reactor, self._bucket.name, lambda: self._remote.probe(), slow)  # noqa: PLW0108
         self._remote = Remote(self._bucket, keys, self.health, Lies(seconds), counts, threads.hashing, seconds)
         queue = Queue(uploads, day)
         self.noting = Noting(queue, threads.disk, seconds, self._poke)
@@ -118,10 +119,10 @@ class Running:
             return
 
     async def retire(self) -> None:
-        """Another one is asked from now on: uploads stop; what is being received is, for a while."""
+        """Another one is asked from now on: uploads stop; what comes goes on. Returns with the last connection."""
         self.health.stop()
         await self._uploads.stop()
-        self._bucket.retire()
+        await self._bucket.retire()
 
     async def close(self) -> None:
         """Break everything off. What waits stays in the queue."""

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from threading import Event
 from typing import BinaryIO
 
 from crcache.grammar.digest import Digest
@@ -70,7 +71,12 @@ class Sending:
         """
         size = (await self._workers.run(os.fstat, file.fileno())).st_size
         part = size if size < self._large else max(self._part, -(-size // _MOST_PARTS))
-        sums = await self._workers.run(_sums, file, digest, max(part, 1))
+        stop = Event()
+        try:
+            sums = await self._workers.run(_sums, file, digest, max(part, 1), stop)
+        finally:
+            # Nobody waits for a thread that hashes what nobody wants any more.
+            stop.set()
         if sums is None:
             raise Wrong("holds other bytes than its name says")
         if size < self._large:
@@ -109,6 +115,9 @@ class Sending:
         try:
             if not over and not await self._first(key, upload):
                 raise Elsewhere
+            # Behind that: whoever is not among them any more may have come to an end while this was hashed.
+            if not over and await self._there(key):
+                return None
             tags: list[str] = []
             for number, md5 in enumerate(sums):
                 start = number * part
@@ -154,6 +163,9 @@ class Sending:
         _, first = min((when, each) for each, when in found.items() if own - when < _ABANDONED)
         return first == upload
 
+    async def _there(self, key: str) -> bool:
+        return (await self._bucket.reply("HEAD", key, seconds=PATIENCE)).status == 200
+
     async def abort(self, key: str, upload: str) -> bool:
         """End a multipart upload that came to nothing, so that nobody pays for its parts; whether that was heard.
         Idempotent."""
@@ -185,13 +197,13 @@ class Sending:
         )
 
 
-def _sums(file: BinaryIO, digest: Digest, part: int) -> list[str] | None:
-    """The MD5 of each part, as headers carry it; C{None} if all of it is not what the digest says."""
+def _sums(file: BinaryIO, digest: Digest, part: int, stop: Event) -> list[str] | None:
+    """The MD5 of each part, as headers carry it; C{None} if the digest says otherwise of the whole, or when stopped."""
     whole, sums = digest.hasher(), []
     piece = hashlib.md5(usedforsecurity=False)
     at = filled = 0
     buffer = memoryview(bytearray(min(_PIECE, part)))
-    while count := os.preadv(file.fileno(), [buffer[: min(len(buffer), part - filled)]], at):
+    while count := 0 if stop.is_set() else os.preadv(file.fileno(), [buffer[: min(len(buffer), part - filled)]], at):
         whole.update(buffer[:count])
         piece.update(buffer[:count])
         at += count

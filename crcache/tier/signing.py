@@ -30,14 +30,18 @@ class Signer:
         @param headers: that have to be sent with it.
         @raise Failed: if there are no keys.
         """
-        from botocore.auth import S3SigV4QueryAuth
-        from botocore.awsrequest import AWSRequest
-
-        request: Any = AWSRequest(method=method, url=url, headers=dict(headers))
         try:
+            # That it was installed when the configuration was read does not mean that it can be used now.
+            from botocore.auth import S3SigV4QueryAuth
+            from botocore.awsrequest import AWSRequest
+
+            request: Any = AWSRequest(method=method, url=url, headers=dict(headers))
             S3SigV4QueryAuth(self._frozen(), "s3", self._region, expires=GOOD_FOR).add_auth(request)
         except Failed:
             raise
+        except ImportError as error:
+            told = f"botocore cannot be used ({error.name or type(error).__name__} is missing); install it anew"
+            raise Failed(told, refused=True) from None
         except Exception as error:
             # What its errors say may be what somebody's metadata service has said.
             told = f"the keys for cache.s3 cannot be had ({type(error).__name__}); check them"

@@ -101,7 +101,11 @@ class Tier:
         self.store.use(None if running is None else running.behind)
         if before is not None:
             self._before.append(before)
-            Deferred.fromCoroutine(before.retire()).addErrback(_nothing)
+
+            def gone(_: object, retired: Running = before) -> None:
+                self._before.remove(retired)
+
+            Deferred.fromCoroutine(before.retire()).addErrback(_nothing).addCallback(gone)
         if running is not None and self._started:
             running.start()
 

@@ -100,10 +100,12 @@ class Upload:
         del body
         # What another entry has just uploaded is found there then.
         turn = self._contents.setdefault(digest, DeferredLock())
-        async with _Turn(turn):
-            await self._stored(lease, digest, file, size)
-        if not (turn.locked or turn.waiting):
-            self._contents.pop(digest, None)
+        try:
+            async with _Turn(turn):
+                await self._stored(lease, digest, file, size)
+        finally:
+            if not (turn.locked or turn.waiting):
+                self._contents.pop(digest, None)
         privacy = await self._disk.privacy(entry.registry, entry.repository)
         if privacy is not None:
             # It closes what the next one says.
@@ -170,6 +172,9 @@ class Upload:
                 await self._delete(key)
             return
         old = tag_from(await self._record(key))
+        if old is not None and old.checked > self._day() + AS_GOOD >= found.checked:
+            # Somebody's clock is wrong: nobody could say anything about it for as long.
+            old = None
         if old is not None and old.checked >= found.checked:
             return
         same = old is not None and (old.digest, old.open) == (found.digest, found.open)

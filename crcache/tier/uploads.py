@@ -134,6 +134,9 @@ class Uploads:
                 return LOOK
             names, later = await self._workers.run(self._queue.due, _BATCH)
             self._counts.waiting = await self._workers.run(self._queue.waiting)
+            if not self._counts.waiting:
+                # What failed has been given up, or others have done it.
+                self._well()
             if not names:
                 return LOOK if later is None else min(LOOK, max(later - self._day(), 0.1))
             waiting = iter(names)
@@ -185,6 +188,10 @@ class Uploads:
             log.warn(told, event=events.UPLOAD_DROPPED, problem=wrong.message, digest=entry.name, **about)
         except (Failed, StoreError) as problem:
             await self._put_off(lease, problem)
+            return
+        except OSError as error:
+            # One bad place on the disk must not stand in the way of all that comes after it.
+            await self._put_off(lease, StoreError(f"reading {entry.name}: {error.strerror or error}"))
             return
         else:
             self._well()

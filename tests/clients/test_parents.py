@@ -6,6 +6,7 @@ import json
 import time
 
 from crcache import events
+from crcache.grammar.digest import Digest
 from crcache.grammar.hosts import HostPattern
 from crcache.policy.nearness import ranked
 from crcache.settings import ParentSettings, Reach, Times
@@ -224,6 +225,16 @@ class FailingTests(HierarchyCase):
         (record,) = self.direct.asked("blob")
         self.assertRegex(record.header("Range") or "", r"\Abytes=[1-9]\d*-\Z")
 
+    async def test_cut_without_origin(self) -> None:
+        """If the origin cannot be asked, a body that breaks off at a parent is gone on with at the parent."""
+        digest = self.origin.content.add_blob(REPO, LARGE)
+        mirror = self.registry(self.origin.content)
+        self.direct.fault(Fault(hang_up=True), times=None)
+        mirror.fault(Fault(cut=1 << 20, reset=True), "blob")
+        child = self.below(mirror)
+        await self.timed(blob_path(digest), child, LARGE, 5)
+        self.assertRegex(mirror.asked("blob")[-1].header("Range") or "", r"\Abytes=[1-9]\d*-\Z")
+
     async def test_lies(self) -> None:
         """Wrong bytes of a parent's never make a whole wrong body; whoever asks then gets it from the origin."""
         digest = self.origin.content.add_blob(REPO, LARGE)
@@ -324,6 +335,20 @@ class TagTests(HierarchyCase):
         self.assertEqual(answer.one("Age"), "55")
         self.day.now += 6
         self.assertEqual(await self.meaning(node), moved)
+
+    async def test_shorter_ttl(self) -> None:
+        """Nor is it told for the parent's own tag-ttl, if that is longer, unless the origin cannot be asked."""
+        site = self.top(**self.timed)
+        await self.pull(site)
+        moved = self.move()
+        self.day.now += 30
+        node = self.below(site, times=Times(tag_ttl=20.0, stale_if_error=600.0, negative_ttl=0.0), day=self.day)
+        head = await self.ask(manifest_path("1.0"), method="HEAD", to=node)
+        self.assertEqual(head.one("Docker-Content-Digest"), str(Digest.of(moved)))
+        self.assertEqual(await self.meaning(node), moved)
+        await self.direct.stop()
+        another = self.below(site, times=Times(tag_ttl=20.0, stale_if_error=600.0, negative_ttl=0.0), day=self.day)
+        self.assertEqual(await self.meaning(another), self.image.manifest)
 
     async def test_age_of_heads(self) -> None:
         """That holds for HEADs, with which containerd begins, and for tags that are renewed."""

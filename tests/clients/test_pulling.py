@@ -285,8 +285,9 @@ class CommandTests(PullingCase):
             self.origin.add_image(REPO, f"v{number}", [noise(2 << 20, number + 50)])
         wanted = [f"{NAME}/{REPO}:v{number}" for number in range(3)]
         bounds = {"max-size": f"{5 << 20}B", "min-free": "0B"}
-        status, out, _ = await self.command("--json", "--pin", "--jobs", "1", *wanted, cache=bounds)
-        self.assertEqual((status, json.loads(out)["failed"]), (1, 1))
+        status, out, err = await self.command("--json", "--pin", "--jobs", "1", *wanted, cache=bounds)
+        self.assertEqual(status, 1, err)
+        self.assertEqual(json.loads(out or "{}").get("failed"), 1, err)
         known = Repositories(self.layout, lambda: 0.0)
         for number in range(2):
             entry = known.tag(HERE, THERE, Tag(f"v{number}"))

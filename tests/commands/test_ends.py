@@ -69,7 +69,7 @@ class EndTests(TreeCase):
         out.mkdir()
         archive = self.file.parent / "in.tar"
         self.done("export", "-o", str(archive), "a.example/x:1")
-        before = self.left()
+        before = self.kept()
         for module, name, arguments in (
             ("exporting", "Exporter.write", ("export", "-o", str(out / "a.tar"), "a.example/x:1")),
             ("intake", "Intake.take", ("import", str(archive))),
@@ -92,10 +92,10 @@ class EndTests(TreeCase):
                 )
                 self.assertEqual((done.returncode, done.stderr.strip()), (130, b""), (name, number))
                 self.assertEqual(os.listdir(out), [])
-                self.assertEqual(self.left(), before)
+                self.assertEqual(self.kept(), before)
 
-    def left(self) -> dict[str, int]:
-        """What there is in the cache directory, but for what is counted of it."""
+    def kept(self) -> dict[str, int]:
+        """What the cache has, without how much of it has been counted."""
         return {name: size for name, size in self.tree.files().items() if not name.startswith("eviction/")}
 
     def test_every_command(self) -> None:

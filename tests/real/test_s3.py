@@ -34,9 +34,12 @@ class NodesTests(Scene):
     def setUp(self) -> None:
         """Begin the registry, and have a bucket."""
         super().setUp()
-        self.image, storage = _pushed()
+        with ThreadPoolExecutor() as pushing:
+            # The service takes a while to begin.
+            pushed = pushing.submit(_pushed)
+            self.gateway: RadosGateway = gateway()
+            self.image, storage = pushed.result()
         self.origin = self.ending(DockerRegistry(self.place("origin"), storage))
-        self.gateway: RadosGateway = gateway()
         self.bucket = self.gateway.bucket()
         keys = self.directory / "keys"
         keys.write_text(f"[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n")
@@ -74,9 +77,9 @@ class NodesTests(Scene):
         until("the uploads", all_there, 30)
 
     def test_second_node(self) -> None:
-        """Of two nodes that have pulled the same at once one uploads each thing. A third's cold pull sends nothing to
-        the registry. Bytes in the bucket that are not what their name says cost a fourth's no more than time, and are
-        replaced. A fifth's needs no registry, by its tag either."""
+        """Of two nodes that have pulled the same at once one uploads each thing. Bytes in the bucket that are not what
+        their name says cost a third's pull no more than time, and are replaced. A fourth's cold pull sends nothing to
+        the registry, which need not be there, by its tag either."""
         first, other = self.node("one"), self.node("other")
         with ThreadPoolExecutor() as pulling:
             for pulled in [pulling.submit(self.pull, node) for node in (first, other)]:
@@ -86,11 +89,6 @@ class NodesTests(Scene):
             {key.rpartition("/")[2] for key in self.gateway.keys(self.bucket, "blobs/")},
             {digest.partition(":")[2] for digest in self.image.digests},
         )
-        # Both nodes' answers are in its log by now.
-        served = len(self.origin.settled(self.image))
-        second = self.node("two")
-        self.pull(second)
-        self.assertEqual(len(self.origin.served()), served)
         third = self._lied_to()
         self.origin.stop()
         fourth = self.node("four")
@@ -99,10 +97,11 @@ class NodesTests(Scene):
         self.assertEqual((status["problem"], status["uploads"], status["waiting"]), (None, 0, 0))
         self.assertGreater(status["received"], 70 * MIB)
         self.assertGreater(fourth.metrics("crcache_s3_answers_total", result="hit"), 5)
+        self.assertEqual(fourth.metrics("crcache_upstream_requests_total"), 0)
         self._once()
         self.assertEqual(self.gateway.client().list_multipart_uploads(Bucket=self.bucket).get("Uploads", []), [])
         # In no line of theirs is a signature, or a key.
-        for node in (first, other, second, third, fourth):
+        for node in (first, other, third, fourth):
             self.assertNotIn("X-Amz-Signature", node.said())
             self.assertNotIn(SECRET, node.said())
 

@@ -107,6 +107,25 @@ class PrivateTests(TierCase):
             return
         self.fail("a manifest came")
 
+    async def test_giver_turned_private(self) -> None:
+        """What a repository gave everyone it gives nobody any more, through no other repository, once it is private."""
+        first = await self.warm()
+        self.assertNotEqual(self.bucket.keys("openly/"), [])
+        self.private()
+        entry = await first.engine.store.tag(REGISTRY, APP, TAG)
+        assert entry is not None
+        await first.engine.store.set_tag(REGISTRY, APP, TAG, replace(entry, checked=0.0))
+        with contextlib.suppress(Unauthorized):
+            await first.manifest()
+        await self.until("it is noted", lambda: self.bucket.keys("_private"))
+        self.origin.auth = Open()
+        self.origin.add_image(str(FORK), str(TAG), [LAYER], seed=9)
+        self.origin.content.holds[str(FORK)].discard(str(self.layer))
+        node = self.node()
+        await node.manifest(repository=FORK)
+        await self.refused(node, self.layer, repository=FORK)
+        self.assertEqual([each for each in self.bucket.asked("content", "GET") if self.layer.hex in each.path], [])
+
     async def test_opened_again(self) -> None:
         """And is open again when the registry says so to anybody."""
         _, password = await self.prepared()

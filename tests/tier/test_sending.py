@@ -139,6 +139,20 @@ class SendingTests(AsyncTestCase):
             self.assertEqual(await self.put(DATA), len(DATA))
             self.assertTrue(self.service.objects["k"] == DATA)
 
+    async def test_done_meanwhile(self) -> None:
+        """Of what somebody else has come to an end with while it was hashed no part is sent."""
+        data = os.urandom(400_000)
+        begin = FakeBucket._multipart
+
+        def multipart(bucket: FakeBucket, method: str, key: str, *more: Any) -> Any:
+            bucket.objects[key] = data
+            return begin(bucket, method, key, *more)
+
+        self.patch(FakeBucket, "_multipart", multipart)
+        self.assertIsNone(await self.put(data))
+        self.assertEqual(self.service.asked(method="PUT"), [])
+        self.assertEqual((self.service.uploads, self.uploads[-1]), ({}, ""))
+
     async def test_not_told(self) -> None:
         """Where nobody says who else uploads it, it is uploaded."""
         self.service.fault(Fault(status=403), method="GET")

@@ -250,6 +250,28 @@ class HealthTests(SynchronousTestCase):
         self.assertEqual(self.health.problem, "x")
         self.health.stop()
 
+    def test_slow(self) -> None:
+        """So do answers that take long, one after the other; not one among others."""
+        for _ in range(3 * ERRORS):
+            self.health.answered(1.5)
+            self.health.answered(0.5)
+        self.assertTrue(self.health.usable)
+        for _ in range(ERRORS):
+            self.health.answered(1.5)
+        self.assertFalse(self.health.usable)
+        self.assertEqual(self.health.problem, "the bucket takes 1.5 s to answer")
+        self.health.stop()
+
+    def test_probe_breaks(self) -> None:
+        """A probe that fails as nobody expects is followed by another one all the same."""
+        self.health.failed(Failed("x", silent=True))
+        self.clock.advance(REST)
+        self.probes[0].errback(RuntimeError("y"))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.clock.advance(REST)
+        self.probes[1].callback(None)
+        self.assertTrue(self.health.usable)
+
     def test_silence(self) -> None:
         """One question without an answer does at once; a probe after a while opens it again, or tries again."""
         self.health.failed(Failed("x", silent=True))
