@@ -11,8 +11,9 @@ REAL := tests/real/packages.txt
 # Everything but the tests against real components. One of them: make test TESTS=tests.test_imports
 TESTS := $(sort $(filter-out tests.real,$(subst /,.,$(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py)) \
 	$(patsubst %.py,%,$(wildcard tests/test_*.py)))))
-# The schemas that manifests are held against, and what writes completion, are among the development tools only.
-TESTS_OLDEST := $(filter-out tests.test_kubernetes tests.test_completion,$(TESTS))
+# The schemas that manifests are held against, and what writes completion, are among the development tools only; policy
+# needs nothing but Python.
+TESTS_OLDEST := $(filter-out tests.policy tests.test_kubernetes tests.test_completion,$(TESTS))
 
 .PHONY: help venv run test test-oldest check format pages test-real fuzz audit chaos bench dist deb rpm image clean
 

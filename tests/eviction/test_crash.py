@@ -277,5 +277,6 @@ class StuckTests(EvictionCase):
         self.bounds = Bounds(5000, 0, 1.0, 1.0)
         self.walk()
         self.patch(removal, "os", Unlinkless())
+        self.patch(bounded, "PATIENCE", 0.5)
         self.assertIn("no room", str(self.assertRaises(NoRoom, self.evictor.space.hold().take, 1000)))
         self.assertEqual((self.content(), self.held()), (5000, 5000))
