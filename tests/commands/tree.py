@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Sequence
@@ -156,6 +157,8 @@ class TreeCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """An empty one."""
+        # What runs in the background may have been told to ignore it, and whatever it starts would as well.
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
         place = Path(tempfile.mkdtemp(prefix="crcache-test-"))
         self.addCleanup(shutil.rmtree, place, ignore_errors=True)
         self.tree = Tree(place / "cache")
