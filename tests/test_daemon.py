@@ -465,6 +465,11 @@ class TwistdTests(SynchronousTestCase):
                 stderr=err, timeout=20, check=False,
             )  # fmt: skip
         logged = log.read_text() if background else ""
+        # The first process ends as soon as the one in the background has told it why, which logs it after that.
+        until = time.monotonic() + 10
+        while background and "crcache: " not in logged and time.monotonic() < until:
+            time.sleep(0.02)
+            logged = log.read_text()
         return Ended(
             done.returncode, (directory / "out").read_text(), (directory / "err").read_text(), logged, pidfile.exists()
         )
