@@ -11,8 +11,9 @@ from typing import NamedTuple
 from twisted.logger import Logger
 
 from crcache import events
-from crcache.eviction.state import open_state, replace_state
+from crcache.eviction.state import open_state
 from crcache.grammar.digest import Digest
+from crcache.store.files import write_atomically
 from crcache.store.layout import Layout
 
 log = Logger()
@@ -60,7 +61,8 @@ class Plan:
         @raise OSError: if it cannot be written; then there is the old one, or none.
         """
         os.close(open_state(self._cursor))
-        replace_state(self._path, lines, now)
+        # No directory is made: the cache's own may be a mount that has gone.
+        write_atomically(self._path, lines, ready=lambda fd: os.utime(fd, (now, now)), makes=False)
 
     def made(self) -> tuple[int, float] | None:
         """The inode of the one that there is, and when it was made, in seconds since the epoch."""

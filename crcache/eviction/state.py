@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from crcache.store.files import beside, into_place, is_at, make_way
+from crcache.store.files import is_at, make_way
 
 _SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _PAUSE = 0.002
@@ -45,29 +45,6 @@ def open_state(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
         os.close(fd)
         make_way(path)
     raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-
-
-def replace_state(path: Path, data: bytes, now: float) -> None:
-    """Put a file in its place, whole or not at all. No directory is made.
-
-    @param now: its times, in seconds since the epoch.
-    @raise OSError: as open(2), write(2), rename(2).
-    """
-    draft = beside(path)
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-    try:
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.utime(fd, (now, now))
-        finally:
-            os.close(fd)
-        into_place(draft, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)
-        raise
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from pathlib import Path
@@ -10,10 +9,7 @@ from pathlib import Path
 from crcache.errors import StoreError
 from crcache.grammar.digest import Digest
 from crcache.store.contents import READING, Contents
-from crcache.store.files import link_over, size_of, sync_directory
-
-#: How file systems say that they know no hard links.
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)
+from crcache.store.files import link_or_move, size_of, sync_directory
 
 
 def adopt(contents: Contents, digest: Digest, draft: Path) -> None:
@@ -30,12 +26,7 @@ def adopt(contents: Contents, digest: Digest, draft: Path) -> None:
             os.fchmod(fd, 0o440)
             contents.seals.set(fd, digest, time.time())
             before = size_of(path)
-            try:
-                link_over(fd, path)
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                os.rename(draft, path)
+            link_or_move(fd, draft, path)
         finally:
             os.close(fd)
         contents.committed(digest, before)

@@ -20,7 +20,7 @@ from crcache.errors import StoreError
 from crcache.facts import Membership, Verdict
 from crcache.grammar.reference import Repository
 from crcache.interfaces import IIngest
-from crcache.store.files import is_at, is_file, link_over, make_way, open_new, remove, size_of, sync_directory
+from crcache.store.files import is_at, is_file, link_or_move, make_way, open_new, remove, size_of, sync_directory
 from crcache.store.ingest import OpenIngest
 from crcache.store.layout import Place
 from crcache.store.marks import Marks, MarksDamaged, State
@@ -30,8 +30,6 @@ log = Logger()
 
 _SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _ATTEMPTS = 50
-#: How file systems say that they know no hard links.
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)
 
 
 @dataclass(frozen=True)
@@ -250,12 +248,7 @@ class FileIngest(OpenIngest):
         place = self._place
         os.fchmod(self._data, 0o440)
         self._finish.seal(self._data)
-        try:
-            link_over(self._data, place.target)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            os.rename(place.data, place.target)
+        if link_or_move(self._data, place.data, place.target):
             self._still_ours()
 
     def _still_ours(self) -> None:

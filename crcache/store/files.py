@@ -14,17 +14,22 @@ from typing import Any
 
 HOURLY = 3600.0
 _SMALL = 1 << 16
+#: How file systems say that they know no hard links.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)
 
 
-def open_new(path: Path, mode: int) -> int:
-    """Create a file that is not there yet, for reading and writing, making its directories if they have vanished.
+def open_new(path: Path, mode: int, *, makes: bool = True) -> int:
+    """Create a file that is not there yet, for reading and writing.
 
+    @param makes: make its directories if they have vanished.
     @raise OSError: as open(2).
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         return os.open(path, flags, mode)
     except FileNotFoundError:
+        if not makes:
+            raise
         _make_directory(path.parent)
         return os.open(path, flags, mode)
 
@@ -115,6 +120,23 @@ def link_over(fd: int, path: Path) -> None:
         raise
 
 
+def link_or_move(fd: int, own: Path, path: Path) -> bool:
+    """Put an open file at a path, in the place of what is there, as L{link_over}; where there are no hard links it
+    leaves its own path for that, which another may have taken by then.
+
+    @return: whether it has moved.
+    @raise OSError: as linkat(2), rename(2).
+    """
+    try:
+        link_over(fd, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.rename(own, path)
+        return True
+    return False
+
+
 def into_place(draft: Path, path: Path) -> None:
     """Give a draft the name that it was made for, whatever has that now.
 
@@ -170,15 +192,17 @@ def write_atomically(
     mode: int = 0o640,
     durable: bool = False,
     ready: Callable[[int], None] = lambda fd: None,
+    makes: bool = True,
 ) -> None:
     """Put a small file in its place, whole or not at all.
 
     @param durable: flush file and directory to the disk.
     @param ready: called with the open file when all is written, before it is in its place.
+    @param makes: make its directories if they have vanished.
     @raise OSError: as open(2), write(2), rename(2); nothing is left behind then.
     """
     draft = beside(path)
-    fd = open_new(draft, mode)
+    fd = open_new(draft, mode, makes=makes)
     try:
         try:
             view = memoryview(data)
