@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -85,7 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
     with Progress("pin", len(pinned), unit="images", shown=wanted(arguments)) as progress:
         contents = Contents(layout, time.time, lambda digest, before, after: None)
         for _, image in pinned:
-            _touch(images, contents, image)
+            # Whoever has already planned what to evict sees that it is used now, and leaves it.
+            for part in images.closure(image.digest, image.media_type):
+                contents.touch(part.descriptor.digest)
             progress.advance()
     if arguments.json:
         output.print_json([_report(name, image.digest) for name, image in pinned])
@@ -100,19 +101,6 @@ def _held(images: Images, layout: Layout, name: Name) -> Image | None:
     """The image, if its manifest is here."""
     image = images.find(Home(name.registry, name.repository), name.image)
     return image if image is not None and find(layout, image.digest) is not None else None
-
-
-def _touch(images: Images, contents: Contents, image: Image) -> None:
-    """Have all of it be used now: whoever has already planned what to evict sees that, and leaves it."""
-    for part in images.closure(image.digest, image.media_type):
-        content = contents.find(part.descriptor.digest)
-        # A broken seal stays broken: the bytes have to be checked before they are served.
-        if content is not None and content.sealed:
-            fd = content.open()
-            try:
-                contents.seals.set(fd, part.descriptor.digest, time.time())
-            finally:
-                os.close(fd)
 
 
 def _report(name: Name, digest: Digest | None) -> dict[str, object]:

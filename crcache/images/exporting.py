@@ -87,7 +87,7 @@ class Exporter:
             entry: TagEntry | None = self._known.tag(registry, repository, reference)
             if entry is not None:
                 return Descriptor(entry.media_type, entry.digest, None)
-            digest = next((meant for pin, meant in self._pins.of(registry, repository) if pin == reference), None)
+            digest = self._pins.meant(registry, repository, reference)
         member = None if digest is None else self._known.member(registry, repository, digest)
         if digest is None or member is None:
             raise NotHere("is not in this cache")

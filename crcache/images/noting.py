@@ -18,7 +18,7 @@ from crcache.store.contents import unlink
 from crcache.store.files import write_atomically
 from crcache.store.givers import Givers
 from crcache.store.layout import Layout
-from crcache.store.pins import Pins, meant
+from crcache.store.pins import Pins
 from crcache.store.records import membership_record
 from crcache.store.repositories import Repositories
 
@@ -82,7 +82,7 @@ class Noting:
         @raise StoreError: if that cannot be noted.
         """
         registry, repository, reference = target
-        before = meant(self._layout.pin(registry, repository, reference))
+        before = self._pins.meant(registry, repository, reference)
         if before is not None:
             self._undo.append(lambda: self._pins.add(registry, repository, reference, before))
         elif not self._pins.holds(registry, repository, reference):

@@ -7,7 +7,6 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from crcache.errors import CrcacheError, StoreError
 from crcache.grammar.digest import Digest
@@ -69,22 +68,21 @@ class Pins:
             if isinstance(reference, Digest):
                 yield reference, reference
             elif reference is not None:
-                yield reference, meant(self._layout.pin(registry, repository, reference))
+                yield reference, self.meant(registry, repository, reference)
+
+    def meant(self, registry: Registry, repository: Repository, reference: Tag | Digest) -> Digest | None:
+        """The digest that a pin's file says; C{None} if there is none, or it says none."""
+        record = read_small(self._layout.pin(registry, repository, reference), None)
+        said = None if record is None else record.get("digest")
+        try:
+            return Digest.parse(said) if isinstance(said, str) else None
+        except CrcacheError:
+            return None
 
 
 def reference_of(name: str) -> Tag | Digest | None:
     """What the file of a pin is about, by its name; C{None} if that is not one of a pin."""
     try:
         return Digest.parse(name[1:].replace("-", ":", 1)) if name.startswith("@") else Tag.parse(name)
-    except CrcacheError:
-        return None
-
-
-def meant(path: Path) -> Digest | None:
-    """The digest that the file of a pin says; C{None} if it says none."""
-    record = read_small(path, None)
-    said = None if record is None else record.get("digest")
-    try:
-        return Digest.parse(said) if isinstance(said, str) else None
     except CrcacheError:
         return None
