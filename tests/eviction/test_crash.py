@@ -18,8 +18,8 @@ from crcache.interfaces import IIngest
 from crcache.settings import Bounds
 from crcache.store import contents, fileingest, files, ingest, marks, seal
 from tests.eviction.case import DAY, HOUR, LATEST, EvictionCase
+from tests.store.dying import Dying, lived
 from tests.store.other import now
-from tests.store.test_crash import Dying
 
 MODULES = (
     bounded, holders, leftovers, plan, removal, state, sweep, tally, walk,
@@ -67,18 +67,7 @@ class CrashTests(EvictionCase):
 
     def lived(self, work: Callable[[], object], changes: int) -> bool:
         """Whether a process lives through the work."""
-        child = os.fork()
-        if child:
-            return os.waitpid(child, 0)[1] == 0
-        try:
-            dying = self.dying(changes)
-            for module in MODULES:
-                if "os" in vars(module):
-                    vars(module)["os"] = dying
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
+        return lived(work, self.dying(changes), MODULES)
 
     def fresh(self) -> None:
         """Another process begins on what there is."""

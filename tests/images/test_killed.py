@@ -6,7 +6,6 @@ import io
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 from crcache.grammar.digest import Digest
@@ -16,7 +15,7 @@ from crcache.images.importing import Wish
 from crcache.store import adopting, contents, files, givers, pins, seal, staging, version
 from crcache.store.staging import PREFIX, Staging, sweep
 from tests.images.archives import APP, LAYERS, ImportCase, app, config_of, manifest_of, named
-from tests.store.test_crash import Dying
+from tests.store.dying import Dying, lived
 
 #: What changes something on disk, beside what L{Dying} counts.
 _MODULES = (adopting, contents, files, givers, intake, pins, seal, shutil, staging)
@@ -29,7 +28,7 @@ class KilledTests(ImportCase):
         """Nothing is seen of it by its tag, unless all of it is there; nothing is noted of what is not; the next import
         succeeds, and leaves nothing of the one that was killed."""
         data, changes = app(layers=LAYERS[:1]).bytes(), 0
-        while not self._lived(lambda: self.importer.take(io.BytesIO(data), "a.tar", Wish()), changes):
+        while not lived(lambda: self.importer.take(io.BytesIO(data), "a.tar", Wish()), Dying(changes), _MODULES):
             self._check_left()
             if not changes % 5:
                 self.take(data)
@@ -57,20 +56,6 @@ class KilledTests(ImportCase):
         if self.repositories.tag(registry, repository, tag) is not None:
             self.assert_whole(APP, LAYERS[0], config, manifest)
             self.assertTrue(self.pins.holds(registry, repository, tag))
-
-    def _lived(self, work: Callable[[], object], changes: int) -> bool:
-        """Whether a process lives through the work."""
-        child = os.fork()
-        if child:
-            return os.waitpid(child, 0)[1] == 0
-        try:
-            dying = Dying(changes)
-            for module in _MODULES:
-                vars(module)["os"] = dying
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
 
 
 class StagingTests(ImportCase):

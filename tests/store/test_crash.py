@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -13,34 +12,9 @@ from crcache.grammar.reference import DOCKER_IO
 from crcache.interfaces import IIngest
 from crcache.store import fileingest, files, givers, ingest, marks, seal
 from tests.store.case import DirectoryCase
+from tests.store.dying import Dying, lived
 from tests.store.other import now
 from tests.store.stores import ALPINE, DATA, DIGEST, LATEST, NGINX, SEGMENT, content_of
-
-#: What changes something on disk, or makes it lasting.
-CHANGES = (
-    "open", "pwrite", "pwritev", "write", "link", "rename", "unlink",
-    "fchmod", "ftruncate", "fdatasync", "fsync", "utime", "rmdir",
-)  # fmt: skip
-
-
-class Dying:
-    """The C{os} module to a process that is killed before its so-and-so-manieth change."""
-
-    def __init__(self, changes: int) -> None:
-        self._left = changes
-
-    def __getattr__(self, name: str) -> Any:
-        function = getattr(os, name)
-        return self._counted(function) if name in CHANGES else function
-
-    def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if not self._left:
-                os.kill(os.getpid(), signal.SIGKILL)
-            self._left -= 1
-            return function(*args, **kwargs)
-
-        return call
 
 
 class CrashTests(DirectoryCase):
@@ -48,17 +22,7 @@ class CrashTests(DirectoryCase):
 
     def _lived(self, work: Callable[[], object], changes: int) -> bool:
         """Whether a process lives through the work."""
-        child = os.fork()
-        if child:
-            return os.waitpid(child, 0)[1] == 0
-        try:
-            dying = Dying(changes)
-            for module in (fileingest, files, givers, ingest, marks, seal):
-                vars(module)["os"] = dying
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
+        return lived(work, Dying(changes), (fileingest, files, givers, ingest, marks, seal))
 
     def _fill(self, end: str) -> None:
         fill = now(self.store.ingest(DOCKER_IO, DIGEST, self.repository))
